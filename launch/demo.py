@@ -1,0 +1,195 @@
+"""The whole story in the simulated lab, by robosteer's own commands: `make demo`.
+
+Twenty demonstrations of a task that the base policy was never taught, the heads that matter for it, finetuning of those
+heads only, and trials of the steered policy beside the base and two controls. The report is runs/demo/report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.report import CONDITIONS, Details, PolicyTimes, Report, write_report
+from robosteer_core.evaluation.statistics import SuccessRate
+from robosteer_core.evaluation.trials import TrialRecord
+from robosteer_core.rig import Rig, load_rig
+
+TASK, OWN_TASK = "press the red button", "push the red cube"
+#: Scenes of demonstrations and of trials never share a seed, nor does pretraining use either.
+DEMONSTRATION_SEED, TRIAL_SEED = 500_000, 700_000
+BASE = Path(__file__).resolve().parent.parent / "robosteer_sim" / "pretrain" / "base"
+ROBOSTEER = [sys.executable, "-m", "robosteer_core.cli"]
+READY_TIMEOUT_S = 120
+#: What each process says when it can be used.
+READY = {"lab": "accepting", "cameras": "cameras", "arm": "ready", "record": "ready"}
+
+console = Console()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--rig", default="lab")
+    parser.add_argument("--policy", type=Path, default=BASE, help="the base policy")
+    parser.add_argument("--demos", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=600, help="of finetuning")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        demo(arguments)
+    except UserError as error:
+        print(f"robosteer: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    began, out = time.perf_counter(), arguments.out
+    rig = load_rig(arguments.rig)
+    if out.exists():
+        # One earlier report is kept, so that a repeat never destroys what somebody wants to look at.
+        previous = out.with_name(out.name + ".previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        out.rename(previous)
+    out.mkdir(parents=True)
+    dataset, heads = out / "demonstrations", out / "heads.json"
+    policy, seed, steps = str(arguments.policy), str(arguments.seed), str(arguments.steps)
+    console.rule(f"1  {arguments.demos} demonstrations of: {TASK}")
+    count = ["--episodes", str(arguments.demos)]
+    recording = ["record", "--rig", arguments.rig, "--task", TASK, *count, "--dataset", str(dataset)]
+    with lab(arguments.rig, rig, out / "logs"), process("record", recording, out / "logs") as recorder:
+        first = DEMONSTRATION_SEED + 1000 * arguments.seed
+        run("sim", "operator", "--rig", arguments.rig, "--task", TASK, *count, "--seed", str(first))
+        recorder.wait(READY_TIMEOUT_S)
+    console.rule("2  the attention heads that matter for it")
+    run("heads", "select", "--dataset", str(dataset), "--policy", policy, "--out", str(heads), "--seed", seed)
+    selection = json.loads(heads.read_text())
+    console.rule("3  finetuning: those heads, and as many at random")
+    adapters = {"steered": str(heads), "random_heads": f"random:{arguments.seed + 1}"}
+    for name, chosen in adapters.items():
+        run("finetune", "--policy", policy, "--dataset", str(dataset), "--heads", chosen, "--out", str(out / name),
+            "--steps", steps, "--seed", seed)  # fmt: skip
+    console.rule(f"4  {arguments.trials} trials of each condition")
+    (out / "conditions.yaml").write_text(yaml.safe_dump(conditions(policy, out), sort_keys=False))
+    with lab(arguments.rig, rig, out / "logs"):
+        run("eval", str(out / "conditions.yaml"), "--rig", arguments.rig, "--out", str(out / "trials"), "--videos", "4",
+            "--trials", str(arguments.trials), "--seed", str(TRIAL_SEED + 1000 * arguments.seed))  # fmt: skip
+    console.rule("5  the report")
+    report(arguments, rig, selection, time.perf_counter() - began)
+    console.print(f"report: {out / 'report.html'}  ({(time.perf_counter() - began) / 60:.1f} minutes)")
+
+
+@contextmanager
+def lab(name: str, rig: Rig, logs: Path) -> Iterator[None]:
+    """The robot's side: physics with the robot's network interface, cameras, and the process that holds the arm.
+
+    It runs only while the arm is needed; an idle lab goes on drawing its cameras.
+    """
+    with ExitStack() as stack:
+        for what, command in {
+            "lab": ["sim", "serve", "--rig", name, "--host", rig.arm.address],
+            "cameras": ["sim", "cameras", "--rig", name],
+            "arm": ["arm", "--rig", name],
+        }.items():
+            stack.enter_context(process(what, command, logs))
+        yield
+
+
+def conditions(policy: str, out: Path) -> list[dict]:
+    steered = {"policy": policy, "adapter": str(out / "steered"), "task": TASK}
+    return [
+        {"name": "base", "policy": policy, "task": TASK},
+        {"name": "base_on_own_task", "policy": policy, "task": OWN_TASK},
+        {"name": "steered", **steered},
+        {"name": "steered_blind", **steered, "images": "grey"},
+        {"name": "random_heads", "policy": policy, "adapter": str(out / "random_heads"), "task": TASK},
+    ]
+
+
+def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: float) -> None:
+    out = arguments.out
+    lines = (out / "trials" / "trials.jsonl").read_text().splitlines()[1:]
+    records = [TrialRecord.model_validate_json(line) for line in lines]
+    training = json.loads((out / "steered" / "training.json").read_text())
+    policy_ms = sorted(ms for record in records for ms in record.policy_ms)
+    content = Report(
+        task=TASK, demos=arguments.demos, n_heads=len(selection["heads"]), heads=[tuple(head) for head in selection["heads"]],
+        scored_part=selection["scored_part"], k=selection["k"], cv_mse=selection["cv_mse"],
+        trainable_parameters=training["trainable_parameters"], full_lora_parameters=training["full_lora_parameters"],
+        finetune_s=training["finetune_s"],
+        **{name: SuccessRate.of([r.success for r in records if r.trial.condition == name]) for name in CONDITIONS},
+        sim_s_per_wall_s=sum(r.robot_s for r in records) / sum(r.wall_s for r in records),
+        policy_ms=PolicyTimes(p50=policy_ms[len(policy_ms) // 2], p99=policy_ms[int(0.99 * (len(policy_ms) - 1))]),
+        late_ticks=sum(r.late_ticks for r in records), wall_s=wall_s, seed=arguments.seed,
+    )  # fmt: skip
+    details = Details(
+        own_task=OWN_TASK,
+        parameters={
+            "policy rate": f"{rig.rates.policy_hz:g} Hz",
+            "set-point rate": f"{rig.rates.setpoint_hz:g} Hz",
+            "charged per inference": f"{rig.rates.inference_delay_ms:g} ms of robot time",
+            "a trial ends after": "12 s of robot time",
+        },
+    )
+    write_report(out, content, out / "heads.png", videos(out, records), records, details)
+
+
+def videos(out: Path, records: list[TrialRecord]) -> dict[str, Path]:
+    """One video of the base and one of the steered policy, on the same seed, the first of which the steered one succeeds."""
+    filmed = {p.stem for p in (out / "trials" / "videos").glob("*.mp4")}
+    good = {r.trial.seed for r in records if r.trial.condition == "steered" and r.success}
+    seeds = sorted({int(name.rsplit("_", 1)[1]) for name in filmed})
+    seed = next((seed for seed in seeds if seed in good), seeds[0])
+    return {name: out / "trials" / "videos" / f"{name}_{seed}.mp4" for name in ("base", "steered")}
+
+
+def run(*arguments: str) -> None:
+    """Run one command of robosteer in the foreground."""
+    finished = subprocess.run([*ROBOSTEER, *arguments], env=offline())
+    if finished.returncode:
+        raise UserError(f"`robosteer {' '.join(arguments)}` failed with exit code {finished.returncode}")
+
+
+@contextmanager
+def process(name: str, arguments: list[str], logs: Path) -> Iterator[subprocess.Popen]:
+    """A command that runs beside the others; goes on when it has said that it is ready."""
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{name}.log"
+    with log.open("w") as file:
+        child = subprocess.Popen([*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=offline())
+    try:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while READY[name] not in log.read_text():
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise UserError(f"{name} did not start: {log.read_text().strip() or 'no output'} (log: {log})")
+            time.sleep(0.05)
+        console.print(f"{name}: {log.read_text().strip().splitlines()[-1]}")
+        yield child
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def offline() -> dict[str, str]:
+    """Nothing is looked up on the network while it runs; Python hands on its output at once."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Head-sparse LoRA: a compact PEFT layer in memory, an ordinary PEFT adapter on disk."""

@@ -1,0 +1,1 @@
+"""Demonstrations as LeRobot v3 datasets: crash-safe writer, reader, check and repair, keyframes, statistics."""

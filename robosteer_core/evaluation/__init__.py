@@ -1,0 +1,1 @@
+"""Trials of policies, what they prove, and the report of them."""

@@ -1,0 +1,1 @@
+"""Finetuning of chosen heads on demonstrations, and the baselines that it is compared with."""

@@ -1,0 +1,37 @@
+"""What `--heads` may say: a selection, random heads, all of them, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from robosteer_core.errors import UserError
+from robosteer_core.heads.task_heads import TRAINED_PART, default_count, read_heads
+from robosteer_core.vla.sites import Head, Sites
+
+
+def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[list[Head], str | None]:
+    """Heads to train, and the part whose heads were scored (None where none were).
+
+    `option` is the file of a selection, `random:SEED`, `all` or `none`; `n_heads` (random only) defaults to the number
+    that a selection would have. `all` and `random` mean the backbone's heads that reach the action.
+    """
+    eligible = sites.eligible_heads(TRAINED_PART)
+    if option == "none":
+        return [], None
+    if option == "all":
+        return eligible, None
+    kind, _, seed = option.partition(":")
+    if kind == "random":
+        if not seed.isdigit():
+            raise UserError(f"expected random:SEED with a whole number as seed; found {option!r}")
+        count = n_heads or default_count(sites)
+        if count > len(eligible):
+            raise UserError(f"{count} random heads were asked for; the model has {len(eligible)} eligible ones")
+        chosen = np.random.default_rng(int(seed)).choice(len(eligible), count, replace=False)
+        return [eligible[index] for index in sorted(chosen.tolist())], None
+    heads, record = read_heads(Path(option))
+    for head in heads:
+        sites.site(head)
+    return heads, record.get("scored_part")

@@ -1,0 +1,1 @@
+"""Observation -> action chunk -> timed set-points -> limits. No ROS, no hardware."""

@@ -1,0 +1,86 @@
+"""One connection to the control socket of the simulated lab: its time, its reset, its ground truth.
+
+A participant's connection holds lab time still whenever the participant is busy; see `robosteer_sim.control`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from robosteer_core.runtime.json_lines import LineClient
+
+#: A participant waits for as long as the others take: training code may compile, a person may think.
+WAIT_TIMEOUT_S = 3600.0
+REQUEST_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class LabState:
+    """A copy of the lab at one instant. `generation` counts the resets; `qpos` (nq,) are MuJoCo's joint positions."""
+
+    now_ns: int
+    generation: int
+    task: str
+    seed: int
+    qpos: np.ndarray | None
+
+
+class LabLink:
+    """Joined as participant `name`, in `rank` order within an instant, or with `rank=None` as an observer.
+
+    Raises UserError when no lab answers at `address`, when it refuses a request, and when it goes away.
+    """
+
+    def __init__(self, address: str, name: str, rank: int | None = None, state: bool = False) -> None:
+        self._client = LineClient(address, "simulated lab", "start it with `robosteer sim serve`")
+        self.joined_ns = self._ask(op="join", name=name, rank=rank, state=state)["now_ns"] if rank is not None else None
+
+    def wait(self, until_ns: int) -> LabState:
+        """Let time run, and come back when it is `until_ns` or later; it then stands still until the next call."""
+        reply = self._ask(WAIT_TIMEOUT_S, op="wait", until_ns=int(until_ns))
+        qpos = reply.get("qpos")
+        return LabState(
+            reply["now_ns"], reply["generation"], reply["task"], reply["seed"], None if qpos is None else np.array(qpos)
+        )
+
+    def leave(self) -> None:
+        """No longer hold time; the next `wait` takes part again."""
+        self._ask(op="leave")
+
+    def external(self, event: str) -> None:
+        """Announce a blocking call to the lab: time stands until the lab has got it, runs while it works on it, and
+        stands again from its answer to the next `wait`. Events: `gripper`."""
+        self._ask(op="external", event=event)
+
+    def now_ns(self) -> int:
+        return self._ask(op="now")["now_ns"]
+
+    def reset(self, task: str, seed: int, hold: bool = False) -> dict:
+        """Put up the scene of (task, seed) with the arm at home; time jumps to the next whole second.
+
+        With `hold` physics and time stand still until the next motion of the arm or the gripper begins. Refused while
+        the arm moves.
+        """
+        return self._ask(op="reset", task=task, seed=int(seed), hold=hold)
+
+    def truth(self) -> dict:
+        """Where everything is, and whether the task has been done."""
+        return self._ask(op="truth")
+
+    def status(self) -> dict:
+        """Counters of the lab: steps, seconds, motions, lost cycles."""
+        return self._ask(op="status")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> LabLink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, timeout_s: float = REQUEST_TIMEOUT_S, **message: object) -> dict:
+        return self._client.request(message, timeout_s)

@@ -1,0 +1,48 @@
+"""What a policy sees: frames and the state of the robot, aligned by capture stamp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+import numpy as np
+
+from robosteer_core.runtime.frame import Frame
+from robosteer_core.runtime.pose import Pose
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """`measured` is where the end effector is, `commanded` the last set-point sent to the arm (base frame).
+
+    `joint_positions` (7,) rad; `force` (3,) N, external force estimate in the base frame; `gripper` opening in [0, 1],
+    1 is open; `mode` is the arm process's own: idle, tracking, holding, stopped or fault.
+    """
+
+    stamp_ns: int
+    measured: Pose
+    commanded: Pose
+    joint_positions: np.ndarray
+    force: np.ndarray
+    gripper: float
+    mode: str = "tracking"
+
+    def vector(self) -> np.ndarray:
+        """(7,) float32 `observation.state`: position [m], rotation vector from tool-down [rad], gripper opening."""
+        return np.append(self.measured.vector(), self.gripper).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """`frames` by camera name, the state of the arm, and the instruction in words."""
+
+    stamp_ns: int
+    frames: Mapping[str, Frame]
+    arm: ArmState
+    instruction: str
+
+    @property
+    def skew_ns(self) -> int:
+        """Largest distance between any two stamps in this observation."""
+        stamps = [frame.stamp_ns for frame in self.frames.values()] + [self.arm.stamp_ns]
+        return max(stamps) - min(stamps)

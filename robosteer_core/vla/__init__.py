@@ -1,0 +1,1 @@
+"""Vision-language-action policies, one file per family, on transformers' layers."""

@@ -1,0 +1,72 @@
+"""One pass through a stack of Gemma layers, over the keys and values of an earlier pass where there is one.
+
+transformers' own forward builds masks, positions and caches anew at every denoising step; here they are made once.
+Every projection is called as a module, so hooks and adapters on `q_proj`, `o_proj` and the like take effect.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+from transformers.models.gemma.modeling_gemma import GemmaModel, apply_rotary_pos_emb
+
+#: Keys and values of one layer, each (batch, key-value heads, tokens, head width), rotary positions applied.
+KeyValue = tuple[torch.Tensor, torch.Tensor]
+
+
+def run_layers(
+    model: GemmaModel,
+    embeddings: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor,
+    past: list[KeyValue] | None = None,
+    *,
+    first: int = 0,
+    stop: int | None = None,
+    for_suffix: bool = False,
+) -> tuple[list[torch.Tensor], list[KeyValue]]:
+    """Run layers `first` to `stop` - 1 (default all); `embeddings` are the hidden states that enter the first of them.
+
+    `embeddings` (batch, tokens, width); `positions` (batch, tokens); `mask` broadcastable to (batch, 1, tokens, past +
+    tokens), True where a query may look. Returns the hidden states after each layer (the input first, before the final
+    norm) and each layer's own keys and values. With `for_suffix` the last layer stops after its keys and values, which
+    are all that a suffix reads of it; its hidden states are then missing.
+    """
+    rotary = model.rotary_emb(embeddings, position_ids=positions)
+    hidden, states, own = embeddings, [embeddings], []
+    for index, layer in enumerate(model.layers[first:stop], first):
+        attention = layer.self_attn
+        normed = layer.input_layernorm(hidden)
+        shape = (*normed.shape[:-1], -1, attention.head_dim)
+        query = attention.q_proj(normed).view(shape).transpose(1, 2)
+        key = attention.k_proj(normed).view(shape).transpose(1, 2)
+        value = attention.v_proj(normed).view(shape).transpose(1, 2)
+        query, key = apply_rotary_pos_emb(query, key, *rotary)
+        own.append((key, value))
+        if for_suffix and index == len(model.layers) - 1:
+            break
+        if past is not None:
+            key = torch.cat([past[index][0], key], dim=2)
+            value = torch.cat([past[index][1], value], dim=2)
+        mixed = attend(query, key, value, mask, attention.scaling)
+        hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        states.append(hidden)
+    return states, own
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention (batch, heads, tokens, head width) in which consecutive query heads share a key-value head.
+
+    Where gradients are wanted on a CPU it is written out: PyTorch's fused kernel takes 71 ms for forward and backward of
+    32 x 8 heads x 84 tokens x 16, this 25 ms; forward alone the fused one is faster.
+    """
+    if query.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=True)
+    batch, heads, tokens, width = query.shape
+    groups = key.shape[1]
+    # The query heads of a group are so many more queries of its one key-value head.
+    scores = (query.reshape(batch, groups, heads // groups * tokens, width) * scale) @ key.transpose(-1, -2)
+    bias = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+    weights = (scores.view(batch, heads, tokens, -1) + bias).softmax(-1)
+    return (weights.view(batch, groups, heads // groups * tokens, -1) @ value).view(batch, heads, tokens, width)

@@ -1,0 +1,76 @@
+"""Commands of `robosteer` that drive hardware. Light: what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def arm(rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)")) -> None:
+    """Hold the arm and the gripper of a rig; policies and the recorder command them through this process."""
+    import logging
+
+    from robosteer_core.rig import load_rig
+    from robosteer_ros.hardware.arm.process import run
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    run(load_rig(rig), ready=lambda address: typer.echo(f"arm of rig {rig} ready, commands at {address}"))
+
+
+def record(
+    rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
+    task: str = typer.Option(..., help="the instruction in words, as the policy will get it"),
+    episodes: int = typer.Option(..., min=1, help="stop after this many kept episodes"),
+    dataset: str = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
+) -> None:
+    """Record demonstrations; the operator's device starts, keeps and discards episodes."""
+    import logging
+
+    from robosteer_core.episodes.writer import DatasetWriter
+    from robosteer_core.rig import load_rig
+    from robosteer_core.runtime.clock import rig_clock
+    from robosteer_ros.hardware.station import Station
+    from robosteer_ros.hardware.teleop.remote import RemoteDevice
+    from robosteer_ros.record import Recorder
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    config = load_rig(rig)
+    with Station(config) as station, DatasetWriter(dataset, config) as writer:
+        device = RemoteDevice(config)
+        try:
+            typer.echo(f"ready for the operator's device at {config.teleop_address}")
+            done = Recorder(config, station, device, writer, lambda: rig_clock(config, "policy"), task, episodes).run()
+        finally:
+            device.close()
+    typer.echo(
+        f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames, {done.late_ticks} late ticks in {dataset}"
+    )
+
+
+def evaluate(
+    conditions: Path = typer.Argument(..., help="YAML list of what to try: name, policy, adapter, images (camera, grey), task"),
+    out: Path = typer.Option(..., help="folder for trials.jsonl and videos; trials that it holds are not repeated"),
+    rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
+    trials: int = typer.Option(20, min=1, help="trials per condition, on the same seeds for all"),
+    seed: int = typer.Option(0, min=0, help="seed of the first trial"),
+    videos: int = typer.Option(0, min=0, help="record videos of this many seeds"),
+) -> None:
+    """Try policies in closed loop, interleaved over the same seeds; prints successes with 95 % Wilson intervals."""
+    import torch
+    from rich.progress import Progress
+
+    from robosteer_core.evaluation.statistics import SuccessRate
+    from robosteer_core.rig import load_rig
+    from robosteer_ros.evaluate import Trials, load_conditions
+
+    # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
+    torch.set_num_threads(1)
+    wanted = load_conditions(conditions)
+    with Trials(load_rig(rig), wanted, trials, seed, out, videos) as runs, Progress() as progress:
+        bar = progress.add_task("trials", total=len(runs.schedule), completed=len(runs.log.records(runs.schedule)))
+        records = runs.run(lambda record: progress.advance(bar))
+    for condition in wanted:
+        rate = SuccessRate.of([r.success for r in records if r.trial.condition == condition.name])
+        low, high = rate.wilson_95
+        typer.echo(f"{condition.name:20s} {rate.successes:3d} of {rate.trials}   95 % [{low:.2f}, {high:.2f}]   {condition.task}")

@@ -1,0 +1,345 @@
+"""The arm process's one thread of control: idle, tracking, coming to rest; and what other threads may ask of it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig
+from robosteer_core.runtime.chunk import ActionChunk
+from robosteer_core.runtime.clock import Clock
+from robosteer_core.runtime.limits import Limits, malformation
+from robosteer_core.runtime.observation import ArmState
+from robosteer_core.runtime.runner import tick_ns
+from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+from robosteer_ros.hardware.arm.session import LoopStatistics, TrackingSession
+from robosteer_ros.hardware.gripper import GripperDriver
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 8.0
+#: With no motion running, a state waits this long for the robot's next packet; the lab sends none while time is held.
+IDLE_STATE_TIMEOUT_S = 0.3
+IDLE_PERIOD_S = 0.005
+FAULT_PERIOD_S = 0.1
+LOST_AFTER_READS = 3
+REST_PERIOD_S = 0.005
+MODE_LOG_LENGTH = 200
+
+
+@dataclass
+class _Request:
+    name: str
+    commander: object
+    done: threading.Event = field(default_factory=threading.Event)
+    error: str | None = None
+    abandoned: bool = False
+
+
+class ArmController:
+    """Owns the driver. `run` is the thread of control; every other method may be called from any thread.
+
+    Modes: `idle`, `tracking`, `holding`, `stopped` (the watchdog stopped the arm), `fault`. Out of `stopped` and
+    `fault` nothing moves before someone calls `start` or `home`, out of `fault` only after `recover`.
+
+    `open_clock` joins the rig's clock for as long as set-points are sent: with no motion running, the lab's time must
+    not wait for this process, which may be waiting for the robot. `now_ns` reads the clock without joining.
+    """
+
+    def __init__(
+        self, rig: Rig, driver: ArmDriver, gripper: GripperDriver, open_clock: Callable[[], Clock], now_ns: Callable[[], int]
+    ) -> None:  # fmt: skip
+        self._rig, self._driver, self._gripper, self._open_clock, self._now_ns = rig, driver, gripper, open_clock, now_ns
+        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._stopping = threading.Lock()
+        self._stop_asked = False
+        self._closing = False
+        self._motion: str | None = None
+        self._mode = ""
+        self._error: str | None = None
+        self._modes: deque[dict] = deque(maxlen=MODE_LOG_LENGTH)
+        self._session: TrackingSession | None = None
+        self._commander: object | None = None
+        self._statistics = LoopStatistics()
+        self._last_chunk_ns: int | None = None
+        self._read_news = threading.Condition()
+        self._readings = self._unread = 0
+        self._set_reading(self._first_reading())
+        self._enter("idle", "connected")
+
+    # What other threads call.
+
+    def request(self, name: str, commander: object) -> None:
+        """Carry out `start`, `stop`, `home` or `recover` for `commander`. Raises UserError saying why not.
+
+        `start`, `home` and `recover` return once begun. `stop` returns once it is certain that the next tick of the
+        loop stops: it must not wait for robot time, which the caller may be holding.
+        """
+        with self._stopping:
+            if name == "stop":
+                self._stop_asked = self._motion is not None
+                return
+            if self._motion is not None:
+                raise UserError(f"the arm is moving ({self._motion}): stop it and let it rest before it may {name}")
+        request = _Request(name, commander)
+        self._requests.put(request)
+        if not request.done.wait(REQUEST_TIMEOUT_S):
+            # What nobody waits for any more must not happen later.
+            request.abandoned = True
+            self.request("stop", commander)
+            raise UserError(
+                f"the arm did not {name} within {REQUEST_TIMEOUT_S:.0f} s; in the lab, time may be held by another "
+                "participant: reset with hold, or leave the clock, before asking the arm to move"
+            )
+        if request.error is not None:
+            raise UserError(request.error)
+
+    def submit(self, chunk: ActionChunk | None, commander: object) -> str | None:
+        """Hand a chunk (or with None the assertion of the last one) to the next tick.
+
+        Returns why it is refused, or None; what depends on time is judged at the tick and counted.
+        """
+        session = self._session
+        if session is None:
+            return f"the arm is {self._mode}{f' ({self._error})' if self._error else ''}: start it first"
+        if commander is not self._commander:
+            return "another process commands the arm"
+        if chunk is None:
+            session.keep()
+            return None
+        reason = malformation(chunk)
+        if reason is not None:
+            self._statistics.interventions[reason] += 1
+            return f"the chunk is {reason}"
+        session.submit(chunk)
+        return None
+
+    def state(self) -> ArmState:
+        """The state at the time of the call."""
+        session = self._session
+        if session is not None:
+            try:
+                reading = self._driver.read()
+                stamp_ns = reading.robot_time_ns + session.clock_offset_ns
+                return self._arm_state(reading, stamp_ns, session.mode, session)
+            except ArmFault:
+                logger.debug("the motion ended during a read; the loop finds out by itself", exc_info=True)
+        with self._read_news:
+            wanted = self._readings + 2  # The next read may have begun already.
+            self._read_news.wait_for(lambda: self._readings >= wanted, IDLE_STATE_TIMEOUT_S)
+            reading = self._reading
+        return self._arm_state(reading, self._time_ns(), self._mode, None)
+
+    def status(self) -> dict:
+        """Mode, error, loop statistics, limit interventions, gripper and the log of mode changes; plain types."""
+        statistics, session = self._statistics, self._session
+        return {
+            "mode": self._mode,
+            "motion": self._motion,
+            "last_error": self._error,
+            "robot_mode": self._reading.robot_mode,
+            "success_rate": self._reading.success_rate,
+            "setpoints": statistics.setpoints,
+            "chunks": statistics.chunks,
+            "late_ticks": statistics.late_ticks,
+            "latest_ms": statistics.latest_ns / 1e6,
+            "command_age_ms": statistics.command_age_ns / 1e6,
+            "oldest_command_ms": statistics.oldest_command_ns / 1e6,
+            "interventions": dict(statistics.interventions),
+            "last_chunk_ns": session.last_chunk_ns if session else self._last_chunk_ns,
+            "gripper": self._gripper.status(),
+            "modes": list(self._modes),
+        }
+
+    def release(self, commander: object) -> None:
+        """`commander` has gone; the watchdog deals with what it left running."""
+        if self._commander is commander:
+            self._commander = None
+
+    def close(self) -> None:
+        """Let `run` bring the arm to rest and return. May be called by a signal handler: takes no lock."""
+        self._closing = True
+        self._stop_asked = True
+
+    # The thread of control.
+
+    def run(self) -> None:
+        """Serve until `close`. Leaves the arm at rest, also when it raises."""
+        while not self._closing:
+            self._idle()
+
+    def _first_reading(self) -> Reading:
+        for _ in range(LOST_AFTER_READS):
+            try:
+                return self._driver.read()
+            except ArmFault as fault:
+                silence = fault
+        raise UserError(f"the robot at {self._rig.arm.address} is connected but sends no state: {silence}")
+
+    def _idle(self) -> None:
+        try:
+            self._carry_out(self._requests.get(timeout=IDLE_PERIOD_S))
+        except queue.Empty:
+            pass
+        try:
+            self._set_reading(self._driver.read())
+            self._unread = 0
+        except ArmFault as fault:
+            # A robot at rest that falls silent for a second is no danger yet; one that stays silent is lost.
+            self._unread += 1
+            logger.warning("no state of the robot: %s", fault)
+            if self._unread >= LOST_AFTER_READS:
+                self._fault(fault)
+            time.sleep(FAULT_PERIOD_S)
+
+    def _carry_out(self, request: _Request) -> None:
+        """Do what is asked, to its end; the request is answered when it has begun, or cannot begin."""
+        try:
+            if request.abandoned:
+                return
+            if request.name == "recover":
+                self._driver.recover()
+                self._error = None
+                self._enter("idle", "recovered")
+            elif self._mode == "fault":
+                raise UserError(f"the arm is in fault ({self._error}): look why, then recover it before it may {request.name}")
+            elif request.name == "start":
+                self._track(request)
+            elif request.name == "home":
+                self._go_home(request)
+            else:
+                raise UserError(f"unknown request {request.name!r}; known are start, stop, home, recover")
+        except (UserError, ArmFault) as error:
+            if request.done.is_set():
+                self._fault(error)
+            request.error = str(error)
+        finally:
+            request.done.set()
+            self._come_to_rest()
+
+    def _go_home(self, request: _Request) -> None:
+        self._motion = "home"
+        self._driver.begin_home()
+        self._enter("idle", "going home")
+        request.done.set()
+
+    def _track(self, request: _Request) -> None:
+        """Begin tracking, answer the request, and send set-points until a stop, a fault or the watchdog."""
+        reading = self._driver.read()
+        if reading.robot_mode not in ("Idle", "Move"):
+            raise UserError(f"the robot is in mode {reading.robot_mode}, not Idle; release it, or recover from its errors")
+        if not Limits(self._rig.limits, 1.0).inside(reading.end_effector):
+            place = ", ".join(f"{value:.3f}" for value in reading.end_effector.position)
+            raise UserError(f"the end effector is at ({place}) m, outside the rig's workspace; guide it inside, or go home")
+        self._motion = "track"
+        self._driver.begin_tracking(reading.end_effector)
+        try:
+            # Only now: to begin, the binding reads a new state of the robot, and none comes while we hold lab time.
+            clock = self._open_clock()
+        except UserError:
+            self._driver.begin_stop()
+            raise
+        with ExitStack() as ending:
+            # From the last to the first: the arm has been told to stop before time may run on without us.
+            ending.callback(clock.close)
+            ending.callback(self._driver.begin_stop)
+            ending.callback(self._gripper.end)
+            ending.callback(self._forget_session)
+            now_ns, opening = clock.now_ns(), self._gripper.begin()
+            self._session = TrackingSession(
+                self._rig, self._driver, self._gripper, reading, opening, now_ns, self._statistics
+            )
+            self._commander = request.commander
+            self._enter("tracking", "started", now_ns)
+            request.done.set()
+            self._send_setpoints(clock, self._session)
+
+    def _send_setpoints(self, clock: Clock, session: TrackingSession) -> None:
+        now_ns = clock.now_ns()
+        while True:
+            due_ns = next_tick_ns(now_ns, self._rig.rates.setpoint_hz)
+            now_ns = clock.sleep_until_ns(due_ns)
+            if self._stop_asked:
+                self._enter("idle", "asked to stop", now_ns)
+                return
+            self._reading = session.tick(now_ns, due_ns)
+            if session.mode != self._mode:
+                age_ms = (now_ns - session.fresh_ns) / 1e6
+                reason = "fresh set-points" if session.mode == "tracking" else f"no set-point for {age_ms:.0f} ms"
+                self._enter(session.mode, reason, now_ns)
+            if session.mode == "stopped":
+                return
+
+    def _forget_session(self) -> None:
+        self._last_chunk_ns = self._session.last_chunk_ns if self._session else None
+        self._session, self._commander = None, None
+
+    def _come_to_rest(self) -> None:
+        """Wait until no motion runs; a stop that is asked for ends the way home, too."""
+        try:
+            while self._driver.moving:
+                if self._stop_asked and self._motion == "home":
+                    self._motion = "stop"
+                    self._driver.begin_stop()
+                with suppress(ArmFault):  # Why a motion ended is told by raise_fault.
+                    self._set_reading(self._driver.read())
+                time.sleep(REST_PERIOD_S)
+            self._driver.raise_fault()
+        except ArmFault as fault:
+            self._fault(fault)
+        finally:
+            with self._stopping:
+                self._motion, self._stop_asked = None, False
+
+    def _fault(self, fault: Exception) -> None:
+        if self._mode != "fault":
+            self._error = str(fault)
+            self._enter("fault", self._error)
+
+    def _enter(self, mode: str, reason: str, now_ns: int | None = None) -> None:
+        stamp_ns = self._time_ns() if now_ns is None else now_ns
+        self._modes.append({"stamp_ns": stamp_ns, "mode": mode, "reason": reason})
+        self._mode = mode
+        level = logging.ERROR if mode == "fault" else logging.INFO
+        logger.log(level, "arm %s at %.3f s: %s", mode, stamp_ns / 1e9, reason)
+
+    def _time_ns(self) -> int:
+        """Now; where the lab's clock is gone, the last time that is known: a fault must be reported all the same."""
+        try:
+            return self._now_ns()
+        except UserError:
+            return self._modes[-1]["stamp_ns"] if self._modes else 0
+
+    def _set_reading(self, reading: Reading) -> None:
+        with self._read_news:
+            self._reading = reading
+            self._readings += 1
+            self._read_news.notify_all()
+
+    def _arm_state(self, reading: Reading, stamp_ns: int, mode: str, session: TrackingSession | None) -> ArmState:
+        return ArmState(
+            stamp_ns=stamp_ns,
+            measured=reading.end_effector,
+            commanded=session.commanded if session else reading.end_effector,
+            joint_positions=reading.joint_positions,
+            force=np.asarray(reading.force),
+            gripper=self._gripper.opening,
+            mode=mode,
+        )
+
+
+def next_tick_ns(now_ns: int, hz: float) -> int:
+    """The first tick of the periodic grid of `tick_ns` after `now_ns`."""
+    tick = int(now_ns * hz // 1_000_000_000)
+    while tick_ns(0, tick, hz) <= now_ns:
+        tick += 1
+    return tick_ns(0, tick, hz)

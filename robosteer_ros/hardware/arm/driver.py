@@ -1,0 +1,72 @@
+"""What the arm process asks of an arm, whatever binding drives it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from robosteer_core.runtime.pose import Pose
+
+
+class ArmFault(Exception):
+    """A motion ended by the robot or the network, not by us; the message begins with the robot's own error names."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The robot's state at its own time `robot_time_ns`.
+
+    `end_effector` measured, base frame; `joint_positions` (7,) rad; `force` (3,) N, estimated external force in the
+    base frame; `success_rate` share of the last control commands that arrived in time, in [0, 1]; `robot_mode` in the
+    robot's words.
+    """
+
+    robot_time_ns: int
+    end_effector: Pose
+    joint_positions: np.ndarray
+    force: np.ndarray
+    success_rate: float
+    robot_mode: str
+
+
+class ArmDriver(ABC):
+    """One connected arm.
+
+    One thread calls the methods that move it. `read` may be called by others while a motion runs: it then returns what
+    the control loop saw last, at once. With no motion running it waits for the robot's next packet.
+    """
+
+    @abstractmethod
+    def read(self) -> Reading:
+        """The latest state. Raises ArmFault when the connection is lost."""
+
+    @property
+    @abstractmethod
+    def moving(self) -> bool:
+        """Whether a motion is running. Never waits."""
+
+    @abstractmethod
+    def begin_tracking(self, pose: Pose) -> None:
+        """Start following set-points, `pose` being the first. Returns at once."""
+
+    @abstractmethod
+    def track(self, pose: Pose, twist: np.ndarray) -> None:
+        """The next set-point: pose and twist (6,) [m/s, rad/s] of the end effector in the base frame. Never waits."""
+
+    @abstractmethod
+    def begin_home(self) -> None:
+        """Start moving to the rig's home position, slowly. Returns at once."""
+
+    @abstractmethod
+    def begin_stop(self) -> None:
+        """Bring the running motion, whichever it is, to rest. Returns at once; `moving` tells when it is done."""
+
+    @abstractmethod
+    def raise_fault(self) -> None:
+        """Raise ArmFault if the last motion ended by a fault. Never waits."""
+
+    @abstractmethod
+    def recover(self) -> None:
+        """Clear the robot's errors after a fault. Raises ArmFault if it refuses."""

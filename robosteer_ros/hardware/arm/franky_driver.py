@@ -1,0 +1,164 @@
+"""The Franka arm through franky-control 2.x: Cartesian impedance tracking at 1 kHz in C++, set-points from here.
+
+Facts about franky that shape this file (../shared/reference/franka_fci.md, and measured here with 2.0.0): its calls
+release the interpreter lock while they block; `state`, `is_in_control` and `poll_motion` return at once while a motion
+runs; `state` waits for a new packet otherwise; faults of a running motion surface only at the next `poll_motion`,
+`join_motion` or `move`; its InvalidMotionTypeException and NetworkException share only the builtin Exception.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from franky import (
+    Affine,
+    CartesianImpedanceTracker,
+    JointMotion,
+    JointStopMotion,
+    RealtimeConfig,
+    Robot,
+    TorqueStopMotion,
+    Twist,
+)
+
+from robosteer_core import rig
+from robosteer_core.errors import UserError
+from robosteer_core.runtime.pose import Pose
+from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+
+logger = logging.getLogger(__name__)
+
+FCI_PORT = 1337
+#: A robot that is there completes the handshake in some 10 ms; libfranka itself waits a minute for one that is not. To
+#: ask the host first whether it answers would not do: a robot takes one client, and might take the question for it.
+CONNECT_TIMEOUT_S = 2.7
+#: Share of the robot's velocity, acceleration and jerk limits with which it goes home: "slow return home".
+HOME_DYNAMICS = 0.15
+RECOVERY_STATES = 500
+
+Result = TypeVar("Result")
+
+
+class FrankyDriver(ArmDriver):
+    """Connects on construction. Raises UserError naming the address when there is no robot, within 3 s."""
+
+    def __init__(self, arm: rig.Arm, limits: rig.Limits) -> None:
+        self._config, self._limits = arm, limits
+        self._tracker: CartesianImpedanceTracker | None = None
+        self._robot = self._connect()
+
+    def _connect(self) -> Robot:
+        address = self._config.address
+        realtime = RealtimeConfig.Enforce if self._config.realtime else RealtimeConfig.Ignore
+        try:
+            return _within(CONNECT_TIMEOUT_S, lambda: Robot(address, realtime_config=realtime))
+        except builtins.Exception as error:
+            reason = "no answer" if isinstance(error, TimeoutError) else str(error).rstrip(".")
+            raise UserError(
+                f"no robot at {address} (port {FCI_PORT}): {reason}. Check `arm.address` in the rig, the cable, and that "
+                "FCI is activated in Desk; for the simulated lab start `robosteer sim serve`"
+            ) from error
+
+    def read(self) -> Reading:
+        try:
+            state = self._robot.state
+        except builtins.Exception as error:
+            raise ArmFault(_describe(error)) from error
+        pose = state.O_T_EE
+        return Reading(
+            robot_time_ns=state.time.to_msec() * 1_000_000,
+            end_effector=Pose(np.array(pose.translation), np.array(pose.quaternion)),
+            joint_positions=np.array(state.q),
+            force=np.array(state.O_F_ext_hat_K[:3]),
+            success_rate=float(state.control_command_success_rate),
+            robot_mode=state.robot_mode.name,
+        )
+
+    @property
+    def moving(self) -> bool:
+        return self._robot.is_in_control
+
+    def begin_tracking(self, pose: Pose) -> None:
+        # The spring is clipped where the limits clip the command, so that its force stays bounded even if this
+        # process stands still while someone pushes the arm away.
+        try:
+            self._tracker = CartesianImpedanceTracker(
+                self._robot,
+                translational_stiffness=self._config.translational_stiffness_n_per_m,
+                rotational_stiffness=self._config.rotational_stiffness_nm_per_rad,
+                translational_error_clip=np.full(3, self._limits.max_distance_m),
+            )
+        except builtins.Exception as error:
+            raise ArmFault(_describe(error)) from error
+        self.track(pose, np.zeros(6))
+
+    def track(self, pose: Pose, twist: np.ndarray) -> None:
+        self._tracker.set_target(Affine(pose.position, pose.quaternion), Twist(twist[:3], twist[3:]))
+
+    def begin_home(self) -> None:
+        target = list(self._config.home_joint_positions_rad)
+        self._tracker = None
+        self._begin(JointMotion(target, relative_dynamics_factor=HOME_DYNAMICS))
+
+    def begin_stop(self) -> None:
+        if self._robot.is_in_control:
+            self._begin(JointStopMotion() if self._tracker is None else TorqueStopMotion())
+
+    def raise_fault(self) -> None:
+        try:
+            self._robot.poll_motion()
+        except builtins.Exception as error:
+            raise ArmFault(_describe(error)) from error
+
+    def recover(self) -> None:
+        try:
+            self._robot.recover_from_errors()
+        except builtins.Exception as error:
+            logger.warning("the robot at %s does not answer (%s): connecting anew", self._config.address, error)
+            self._robot = self._connect()
+            self._robot.recover_from_errors()
+        # The robot's answer may overtake the state that shows it: what franky returns is often about the state before.
+        for _ in range(RECOVERY_STATES):
+            if not self._robot.has_errors:
+                return
+        raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
+
+    def _begin(self, motion: object) -> None:
+        try:
+            self._robot.move(motion, asynchronous=True)
+        except builtins.Exception as error:
+            raise ArmFault(_describe(error)) from error
+
+
+def _within(timeout_s: float, call: Callable[[], Result]) -> Result:
+    """What `call` returns, or raises. Raises TimeoutError when it takes longer; its thread is then left behind."""
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:  # noqa: BLE001  (handed to the caller)
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="connecting", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimeoutError
+    return outcome[0]
+
+
+def _describe(error: BaseException) -> str:
+    """One line: the robot's error names first, as libfranka quotes them (`["cartesian_reflex"]`), then its whole message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    names = re.findall(r'"(\w+)"', text)
+    return f"{', '.join(names)}: {text}" if names else text

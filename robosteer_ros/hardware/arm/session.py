@@ -1,0 +1,138 @@
+"""One session of set-point tracking: from `start` until a stop or a fault."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from robosteer_core.rig import Rig
+from robosteer_core.runtime.chunk import ActionChunk
+from robosteer_core.runtime.executor import ChunkExecutor, SetPoint
+from robosteer_core.runtime.limits import Limits
+from robosteer_core.runtime.pose import Pose
+from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+
+
+class GripperCommand(Protocol):
+    """What a session wants from the gripper: never waits."""
+
+    def command(self, opening: float) -> None: ...
+
+
+@dataclass
+class LoopStatistics:
+    """Since the arm process started. `interventions` of the limits by name, ages and lateness in nanoseconds."""
+
+    setpoints: int = 0
+    chunks: int = 0
+    late_ticks: int = 0
+    latest_ns: int = 0
+    command_age_ns: int = 0
+    oldest_command_ns: int = 0
+    interventions: Counter[str] = field(default_factory=Counter)
+
+
+class TrackingSession:
+    """Turns the chunks that arrive into limited set-points, one per `tick`, and watches that they keep arriving.
+
+    `mode` is `tracking`; `holding` when nothing fresh has come for the rig's `hold_after_s` (the last pose stands,
+    twist zero; a fresh chunk resumes); `stopped` after `stop_after_s`, when the owner has to end the session.
+    `submit` and `keep` may be called from any thread; what they bring is seen by the next tick.
+    """
+
+    def __init__(
+        self, rig: Rig, driver: ArmDriver, gripper: GripperCommand, start: Reading, opening: float, now_ns: int,
+        statistics: LoopStatistics,
+    ) -> None:  # fmt: skip
+        self._driver, self._gripper, self._statistics = driver, gripper, statistics
+        self._period_ns = round(1e9 / rig.rates.setpoint_hz)
+        self._hold_ns, self._stop_ns = int(rig.limits.hold_after_s * 1e9), int(rig.limits.stop_after_s * 1e9)
+        self._limits = Limits(rig.limits, self._period_ns / 1e9)
+        self._limits.interventions = statistics.interventions
+        self._executor = ChunkExecutor(start.end_effector, opening, now_ns, blend_ns=int(1e9 / rig.rates.policy_hz))
+        self._inbox: list[ActionChunk | None] = []
+        self._lock = threading.Lock()
+        self._setpoint = SetPoint(start.end_effector, np.zeros(6), opening)
+        self._last_tick_ns = now_ns
+        self._commanded_gripper = False
+        self.fresh_ns = now_ns
+        self.last_chunk_ns: int | None = None
+        self.mode = "tracking"
+        self.clock_offset_ns = now_ns - start.robot_time_ns
+
+    @property
+    def commanded(self) -> Pose:
+        """The last set-point that went to the arm."""
+        return self._setpoint.pose
+
+    def submit(self, chunk: ActionChunk) -> None:
+        """Let the next tick play `chunk`, unless the limits refuse it."""
+        with self._lock:
+            self._inbox.append(chunk)
+
+    def keep(self) -> None:
+        """The sender is alive and stands by what is left of its last chunk."""
+        with self._lock:
+            self._inbox.append(None)
+
+    def tick(self, now_ns: int, due_ns: int) -> Reading:
+        """One period of the loop, due at `due_ns`; returns the state it saw. Raises ArmFault when the motion has ended."""
+        if not self._driver.moving:
+            self._driver.raise_fault()
+            raise ArmFault("the robot ended the motion without giving an error")
+        self._count_lateness(now_ns - due_ns)
+        reading = self._driver.read()
+        self.clock_offset_ns = now_ns - reading.robot_time_ns
+        self._take_inbox(now_ns)
+        self._watch(now_ns)
+        self._send(now_ns, reading)
+        self._last_tick_ns = now_ns
+        return reading
+
+    def _take_inbox(self, now_ns: int) -> None:
+        with self._lock:
+            arrived, self._inbox = self._inbox, []
+        for chunk in arrived:
+            if chunk is not None:
+                if self._limits.refusal(chunk, now_ns, self.commanded) is not None:
+                    continue
+                self._executor.accept(chunk, now_ns, self.commanded)
+                self._statistics.chunks += 1
+                self.last_chunk_ns = now_ns
+                self._commanded_gripper = True
+            elif self.mode == "holding":
+                # A sender that fell silent does not resume by asserting an old chunk.
+                continue
+            self.fresh_ns = now_ns
+            self.mode = "tracking"
+
+    def _watch(self, now_ns: int) -> None:
+        age_ns = now_ns - self.fresh_ns
+        self._statistics.command_age_ns = age_ns
+        self._statistics.oldest_command_ns = max(self._statistics.oldest_command_ns, age_ns)
+        if age_ns >= self._stop_ns:
+            self.mode = "stopped"
+        elif age_ns >= self._hold_ns:
+            self.mode = "holding"
+
+    def _send(self, now_ns: int, reading: Reading) -> None:
+        if self.mode == "tracking":
+            # A set-point stands until the next one: it is where the command should be by then.
+            wanted = self._executor.at(now_ns + self._period_ns)
+        else:
+            wanted = SetPoint(self._setpoint.pose, np.zeros(6), self._setpoint.gripper)
+        elapsed_s = max(now_ns - self._last_tick_ns, self._period_ns // 2) / 1e9
+        self._setpoint = self._limits.apply(wanted, reading.end_effector, self._setpoint.pose, elapsed_s)
+        self._driver.track(self._setpoint.pose, self._setpoint.twist)
+        self._statistics.setpoints += 1
+        if self._commanded_gripper and self.mode == "tracking":
+            self._gripper.command(self._setpoint.gripper)
+
+    def _count_lateness(self, late_ns: int) -> None:
+        self._statistics.latest_ns = max(self._statistics.latest_ns, late_ns)
+        if late_ns > self._period_ns // 2:
+            self._statistics.late_ticks += 1

@@ -1,0 +1,174 @@
+"""The Franka Hand through franky, in threads of its own: its calls block for as long as the fingers move."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import franky
+
+from robosteer_core import rig
+from robosteer_core.errors import UserError
+from robosteer_core.runtime.clock import Clock
+from robosteer_core.runtime.runner import tick_ns
+
+logger = logging.getLogger(__name__)
+
+RATE_HZ = 20.0
+#: Openings above the middle mean open. To change its mind the hand wants to be that far past the middle, so that a
+#: policy's noise around 0.5 does not make it chatter.
+HYSTERESIS = 0.1
+
+
+class GripperSwitch:
+    """Decides between open and closed from a stream of openings in [0, 1]."""
+
+    def __init__(self, closed: bool | None) -> None:
+        self._closed = closed
+
+    def decide(self, opening: float) -> bool | None:
+        """True to open now, False to close now, None when nothing changes."""
+        if self._closed is None:
+            wanted_closed = opening <= 0.5
+        elif self._closed:
+            wanted_closed = opening <= 0.5 + HYSTERESIS
+        else:
+            wanted_closed = opening < 0.5 - HYSTERESIS
+        if wanted_closed == self._closed:
+            return None
+        self._closed = wanted_closed
+        return not wanted_closed
+
+
+class GripperDriver:
+    """Opens and grasps; knows the latest width. `begin` and `end` bracket the time in which commands may come.
+
+    In between a thread reads the width and looks at the wanted opening `RATE_HZ` times per second of the rig's clock;
+    what it decides, another thread carries out, telling the clock that it waits for the gripper. Both join the clock
+    through `open_clock`. A missing or failing hand does not stop the arm: `status` tells.
+    """
+
+    def __init__(self, address: str, config: rig.Gripper, open_clock: Callable[[], Clock]) -> None:
+        self._address, self._config, self._open_clock = address, config, open_clock
+        self._gripper: franky.Gripper | None = None
+        self._width_m = 0.0
+        self._wanted: float | None = None
+        self._end = threading.Event()
+        self._end.set()
+        self._busy = threading.Event()
+        self.commands = 0
+        self.error: str | None = None
+        self._connect()
+
+    @property
+    def opening(self) -> float:
+        """The latest width as a share of the widest, in [0, 1]; 1 is open."""
+        return min(max(self._width_m / self._config.max_width_m, 0.0), 1.0)
+
+    def status(self) -> dict:
+        """Width [m], commands given, whether one is running, and the last failure."""
+        return {"width_m": self._width_m, "commands": self.commands, "busy": self._busy.is_set(), "error": self.error}
+
+    def command(self, opening: float) -> None:
+        """The opening wanted from now on, in [0, 1]. Never waits; the next look of the thread acts on it."""
+        self._wanted = opening
+
+    def begin(self) -> float:
+        """Start watching; returns the measured opening in [0, 1]."""
+        if self._gripper is None or not self._read():
+            self._connect()
+        self._wanted = None
+        if self._gripper is not None:
+            self._clock = self._open_clock()
+            self._end = threading.Event()
+            arguments = (self._clock, self._end, GripperSwitch(self._closed()))
+            threading.Thread(target=self._watch, args=arguments, name="gripper", daemon=True).start()
+        return self.opening
+
+    def end(self) -> None:
+        """Stop watching. Fingers that are moving finish their way: a grasped object is not let go."""
+        if not self._end.is_set():
+            self._end.set()
+            self._clock.close()
+
+    def _connect(self) -> None:
+        self._gripper, self.error = None, None
+        try:
+            gripper = franky.Gripper(self._address)
+            self._width_m = float(gripper.state.width)
+            self._gripper = gripper
+        except builtins.Exception as error:
+            self._fail(f"no gripper at {self._address}: {error}")
+
+    def _closed(self) -> bool | None:
+        """What the hand is doing already, where its width tells."""
+        if self.opening > 0.9:
+            return False
+        return True if self.opening < 0.05 else None
+
+    def _watch(self, clock: Clock, end: threading.Event, switch: GripperSwitch) -> None:
+        try:
+            tick, start_ns = 0, clock.now_ns()
+            while not end.is_set():
+                tick += 1
+                clock.sleep_until_ns(tick_ns(start_ns, tick, RATE_HZ))
+                if end.is_set():
+                    return
+                self._read()
+                wanted = self._wanted
+                if wanted is None or self._busy.is_set():
+                    continue
+                change = switch.decide(wanted)
+                if change is not None:
+                    self._carry_out(change)
+        except UserError as error:
+            # Closing the clock is how `end` wakes this thread; anything else is the clock's failure.
+            if not end.is_set():
+                self._fail(f"gripper thread ended: {error}")
+        finally:
+            clock.close()
+
+    def _carry_out(self, open_it: bool) -> None:
+        """Begin to open or to grasp, in a thread of its own, so that the width stays fresh meanwhile."""
+        self._busy.set()
+        self.commands += 1
+        with ExitStack() as stack:
+            clock = self._open_clock()
+            stack.callback(clock.close)
+            # Entered before this thread lets the lab go on: the lab then waits for the command at this very instant.
+            stack.enter_context(clock.external("gripper"))
+            running = stack.pop_all()
+
+        def block() -> None:
+            with running:
+                self._move(open_it)
+                self._busy.clear()
+
+        threading.Thread(target=block, name="gripper command", daemon=True).start()
+
+    def _move(self, open_it: bool) -> None:
+        config = self._config
+        try:
+            if open_it:
+                self._gripper.move(config.max_width_m, config.speed_m_per_s)
+            else:
+                # Any width counts as grasped: what lies between the fingers, or nothing, is for the policy to see.
+                tolerance_m = config.max_width_m
+                self._gripper.grasp(0.0, config.speed_m_per_s, config.force_n, tolerance_m, tolerance_m)
+        except builtins.Exception as error:
+            self._fail(f"gripper did not {'open' if open_it else 'grasp'}: {error}")
+
+    def _read(self) -> bool:
+        try:
+            self._width_m = float(self._gripper.state.width)
+        except builtins.Exception as error:
+            self._fail(f"no state of the gripper: {error}")
+            return False
+        return True
+
+    def _fail(self, message: str) -> None:
+        self.error = message
+        logger.error("%s", message)

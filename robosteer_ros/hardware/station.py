@@ -1,0 +1,63 @@
+"""What a policy and a recorder see of a rig: its cameras and its arm, together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from robosteer_core.rig import Camera, Rig
+from robosteer_core.runtime.frame import Frame
+from robosteer_core.runtime.observation import ArmState, Observation
+from robosteer_core.runtime.runner import tick_ns
+from robosteer_ros.hardware.arm.client import ArmClient
+from robosteer_ros.hardware.realsense import RealSense
+
+#: A real camera's newest frame may be that many frame periods old: one of exposure and transport, one of phase.
+OLDEST_PERIODS = 2.0
+
+
+class Station:
+    """Connects to the arm process and starts the rig's cameras; a context manager that lets go of both.
+
+    Raises UserError when one of them is not there.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        with ExitStack() as stack:
+            self.arm = ArmClient(rig)
+            stack.callback(self.arm.close)
+            self._cameras = {camera.name: stack.enter_context(RealSense(camera, rig)) for camera in rig.cameras}
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Station:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def frames(self, stamp_ns: int) -> dict[str, Frame]:
+        """The newest frame of each camera at `stamp_ns`, which is now."""
+        oldest = {camera.name: oldest_frame_ns(self.rig, camera, stamp_ns) for camera in self.rig.cameras}
+        return {name: camera.read(not_before_ns=oldest[name]) for name, camera in self._cameras.items()}
+
+    def observe(self, stamp_ns: int, instruction: str, arm: ArmState | None = None) -> Observation:
+        """Everything there is to see at `stamp_ns`, which is now; `arm` where its state has been read already."""
+        arm = arm or self.arm.state()
+        return Observation(stamp_ns, self.frames(stamp_ns), arm, instruction)
+
+
+def oldest_frame_ns(rig: Rig, camera: Camera, stamp_ns: int) -> int:
+    """Capture time of the oldest frame of `camera` that may stand for what it sees at `stamp_ns`.
+
+    The lab's cameras capture on the clock's grid: the last frame at or before `stamp_ns` exists or is being drawn, and
+    it alone makes two runs alike. A real camera runs by itself.
+    """
+    if rig.lab is None:
+        return stamp_ns - int(OLDEST_PERIODS * 1e9 / camera.fps)
+    tick = int(stamp_ns * camera.fps // 1_000_000_000) + 1
+    while tick_ns(0, tick, camera.fps) > stamp_ns:
+        tick -= 1
+    return tick_ns(0, tick, camera.fps)

@@ -1,0 +1,1 @@
+"""Teleoperation devices: what an operator's hand says, whatever it holds."""

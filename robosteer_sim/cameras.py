@@ -1,0 +1,118 @@
+"""The process of the lab's cameras: frames of every camera at its rate in lab time, into shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import count
+
+import numpy as np
+
+from robosteer_core.rig import Camera, Rig
+from robosteer_core.runtime.clock import RANKS
+from robosteer_core.runtime.frame_buffer import BufferFormat, FrameWriter, refuse_second_writer, segment_name
+from robosteer_core.runtime.lab_link import LabLink, LabState
+from robosteer_sim.studio import Studio, lab_cameras
+
+_MS = 1_000_000
+
+
+def frame_number(now_ns: int, fps: int) -> int:
+    """Number of the last frame due at lab time `now_ns`: frame k is due at ceil(1000 k / fps) ms."""
+    return now_ns // _MS * fps // 1000
+
+
+def due_ns(number: int, fps: int) -> int:
+    """Lab time at which a frame is due: the first whole millisecond at or after number / fps seconds."""
+    return -(-number * 1000 // fps) * _MS
+
+
+class Shutter:
+    """When each camera is due; frame numbers follow lab time, so that they go on when this process is restarted."""
+
+    def __init__(self, cameras: tuple[Camera, ...]) -> None:
+        self._last = dict.fromkeys((camera.name for camera in cameras), -1)
+        self._cameras = cameras
+
+    def due(self, now_ns: int) -> list[tuple[Camera, int]]:
+        """The cameras of which a frame has become due by `now_ns`, each with the number of its newest due frame."""
+        found = []
+        for camera in self._cameras:
+            number = frame_number(now_ns, camera.fps)
+            if number > self._last[camera.name]:
+                self._last[camera.name] = number
+                found.append((camera, number))
+        return found
+
+    def next_ns(self, now_ns: int) -> int:
+        """Lab time after `now_ns` at which the next frame of any camera is due."""
+        return min(due_ns(frame_number(now_ns, camera.fps) + 1, camera.fps) for camera in self._cameras)
+
+
+class CameraCrew:
+    """Draws states of the lab into the segments of the rig's cameras. `shoot` and `close` belong to its own thread."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._cameras = lab_cameras(rig)
+        self._shutter = Shutter(self._cameras)
+        self._scene: tuple[int, str, int] | None = None
+        self._formats: dict[str, BufferFormat] = {}
+        self._writers: dict[str, FrameWriter] = {}
+        for camera in self._cameras:  # before the lab is asked: it answers only when no participant holds its time
+            refuse_second_writer(segment_name(rig, camera))
+        with ExitStack() as stack:
+            self._studio = stack.enter_context(Studio(rig))
+            self._open = stack.pop_all()
+
+    def shoot(self, state: LabState) -> None:
+        """Draw and publish the frames that are due at this state; the scene is put up when it is new."""
+        scene = (state.generation, state.task, state.seed)
+        if scene != self._scene:
+            self._studio.build(state.task, state.seed)
+            self._scene = scene
+            self._open_segments()
+        due = self._shutter.due(state.now_ns)
+        if due:
+            self._studio.pose(np.asarray(state.qpos))
+        for camera, number in due:
+            colour, depth = self._studio.draw(camera)
+            self._writers[camera.name].write(state.now_ns, number, colour, depth)
+
+    def next_ns(self, now_ns: int) -> int:
+        return self._shutter.next_ns(now_ns)
+
+    def _open_segments(self) -> None:
+        for camera in self._cameras:
+            found = self._studio.format(camera)
+            if camera.name not in self._writers:
+                writer = self._open.enter_context(FrameWriter(segment_name(self._rig, camera), found))
+                self._writers[camera.name], self._formats[camera.name] = writer, found
+            elif found != self._formats[camera.name]:
+                raise RuntimeError(f"the scene has changed the lens of camera {camera.name!r} from {self._formats} to {found}")
+
+    def close(self) -> None:
+        self._open.close()
+
+
+def run(rig: Rig, ready: Callable[[], None] = lambda: None) -> None:
+    """Draw until the lab ends. `ready` is called once, when the first frames can be read.
+
+    The next state is asked for while this one is drawn, so that the physics goes on meanwhile; the one after it only
+    when this one's frames are in shared memory, so that the lab never gets more than one frame ahead of its cameras.
+    Raises UserError where nothing can be drawn, and when the lab is not there or goes away.
+    """
+    # Signals interrupt the main thread: it waits for the lab, and the thread that owns the OpenGL context draws.
+    with ThreadPoolExecutor(1, "draw") as drawer, ExitStack() as stack:
+        crew = drawer.submit(CameraCrew, rig).result()
+        stack.callback(lambda: drawer.submit(crew.close).result())
+        link = stack.enter_context(LabLink(rig.lab.control, "cameras", RANKS["cameras"], state=True))
+        state = link.wait(0)
+        drawing = drawer.submit(crew.shoot, state)
+        drawing.result()
+        ready()
+        while True:
+            state = link.wait(crew.next_ns(state.now_ns))
+            drawing.result()
+            drawing = drawer.submit(crew.shoot, state)

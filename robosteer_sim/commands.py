@@ -1,0 +1,96 @@
+"""`robosteer sim ...`: the simulated lab on the command line."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The simulated lab.", no_args_is_help=True)
+
+RigOption = Annotated[str, typer.Option(help="Name of a rig in launch/, or a YAML file.")]
+
+
+@app.command()
+def serve(
+    rig: RigOption = "lab",
+    host: Annotated[str, typer.Option(help="Address on which the robot is reached.")] = "127.0.0.1",
+    control: Annotated[str, typer.Option(help="host:port of the control socket; the rig's own by default.")] = "",
+    pace: Annotated[str, typer.Option(help="free: as fast as it goes; real: at most wall time.")] = "free",
+) -> None:
+    """Start the simulated arm and gripper alone; prints one line when they accept connections."""
+    from robosteer_core.errors import UserError
+    from robosteer_core.rig import load_rig
+    from robosteer_sim.lab_server import LabServer
+
+    contract = load_rig(rig)
+    if contract.lab is None:
+        raise UserError(f"rig {contract.name!r} is no simulated lab: it lacks the section `lab`")
+    control = control or contract.lab.control
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda signal_number, _: stopped.append(signal_number))
+    server = LabServer(contract, host, control, pace)
+    typer.echo(f"robosteer sim: accepting FCI connections on {host}:1337 (control {server.control_address})")
+    try:
+        server.run(lambda: bool(stopped))
+    finally:
+        server.close()
+
+
+@app.command()
+def cameras(rig: RigOption = "lab") -> None:
+    """Draw the rig's simulated cameras into shared memory until the lab ends."""
+    from robosteer_core.rig import load_rig
+    from robosteer_sim.cameras import run
+
+    def stop(*_: object) -> None:
+        raise SystemExit(0)  # so that the segments in shared memory are removed
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    contract = load_rig(rig)
+    run(contract, ready=lambda: typer.echo(f"robosteer sim: drawing the cameras of the lab at {contract.lab.control}"))
+
+
+@app.command()
+def operator(
+    task: Annotated[str, typer.Option(help='What to demonstrate, e.g. "press the red button".')],
+    episodes: Annotated[int, typer.Option(min=1, help="How many episodes to do successfully.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the first scene; the next ones follow.")] = 0,
+    rig: RigOption = "lab",
+) -> None:
+    """Let the scripted operator demonstrate a task to a running `robosteer record`."""
+    from rich.progress import Progress
+
+    from robosteer_core.rig import load_rig
+    from robosteer_sim.demonstrate import demonstrate
+    from robosteer_sim.tasks import parse
+
+    parse(task)
+    with Progress() as progress:
+        bar = progress.add_task("demonstrating", total=episodes)
+        done = demonstrate(load_rig(rig), task, episodes, seed, lambda o: progress.update(bar, completed=o.kept))
+    typer.echo(f"{done.kept} episodes of {task!r} demonstrated, {done.discarded} failed")
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/pretrain/base"),
+    work: Annotated[Path, typer.Option(help="Folder of episodes and training state; an interrupted call goes on in it.")] = Path(
+        "runs/pretrain/work"
+    ),
+    episodes: Annotated[int, typer.Option(min=1)] = 960,
+    steps: Annotated[int, typer.Option(min=1)] = 6000,
+    trials: Annotated[int, typer.Option(min=1, help="Per training task, to measure the result.")] = 20,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    processes: Annotated[int, typer.Option(min=1)] = 2,
+    rig: RigOption = "lab",
+) -> None:
+    """Make the small base policy: episodes of the scripted operator, training, success per training task."""
+    from robosteer_core.rig import load_rig
+    from robosteer_sim.pretrain.run import pretrain as make
+
+    make(load_rig(rig), out, work, episodes, steps, trials, seed, processes, typer.echo)

@@ -1,0 +1,320 @@
+"""The robot's side of the FCI: requests on TCP 1337, one state out and one command in per millisecond on UDP."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+import time
+from collections.abc import Callable
+from enum import Enum
+from functools import cache
+
+import numpy as np
+
+from robosteer_sim.fci import wire
+from robosteer_sim.fci.firmware import Firmware
+from robosteer_sim.fci.joint_controller import MAX_STIFFNESS_NM_PER_RAD
+from robosteer_sim.fci.port import FciPort
+from robosteer_sim.fci.reference import CYCLE_S
+from robosteer_sim.fci.wire import Command, Controller, Generator, Mode, MoveStatus, RobotError, Status
+from robosteer_sim.poller import Poller
+from robosteer_sim.robot import assets
+from robosteer_sim.world import World
+
+logger = logging.getLogger(__name__)
+
+#: A starting motion's states: the second follows the first after this long, each further one after twice its
+#: predecessor's wait, at least and at most so long, seconds.
+_SECOND_STATE_S, _LEAST_START_WAIT_S, _MOST_START_WAIT_S = 0.005, 0.05, 0.4
+#: Between motions a state goes out this often, seconds of wall time: the robot's own 1 ms would cost without use.
+_IDLE_S = 0.002
+#: The last state is repeated after this long, seconds: libfranka gives up when it hears nothing for one second.
+_REPEAT_S = 0.25
+#: A client that leaves a motion without a command for this long is given up, seconds.
+_SILENCE_S = 30.0
+
+#: Parts of the command packet (wire.CONTROL) that are looked at before it is taken.
+_MESSAGE_ID, _MOTION, _TORQUES = struct.Struct("<Q"), struct.Struct("<38d"), struct.Struct("<7d")
+_MOTION_FINISHED, _TORQUE_FINISHED = (wire.CONTROL.fields[name][1] for name in ("motion_finished", "torque_finished"))
+
+
+@cache
+def _urdf() -> bytes:
+    # Not fr3.urdf: libfranka takes the fingers' joints in there for the arm's and refuses it.
+    return (assets() / "fr3_clean.urdf").read_bytes()
+
+
+class Phase(Enum):
+    IDLE = "idle"  # no motion runs
+    STARTING = "starting"  # a motion is granted; its client has not commanded yet
+    REHEARSING = "rehearsing"  # its first command is there; the second one will be the first to be carried out
+    WAITING = "waiting"  # the client owes the command for the last state
+    ANSWERED = "answered"  # the command is there: the step may be made
+
+
+class RobotServer:
+    """Speaks for `world`'s arm; `motion_asked()` is called when a Move request has been granted.
+
+    How a motion starts: libfranka takes two states, the second newer than the first and read separately, before it
+    commands, and nothing tells when it reads. So new states go out at a slow pace, while the arm stands still, until the
+    first command has come. That one may answer an earlier state than the last; the second command never does, and is
+    the same function of the same states however the machine is loaded. It is the first to be carried out.
+    """
+
+    def __init__(self, world: World, host: str, poller: Poller, motion_asked: Callable[[], None]) -> None:
+        self._world, self._motion_asked = world, motion_asked
+        self.firmware = Firmware(world)
+        self.phase = Phase.IDLE
+        self.motions = self.lost_cycles = self.uneven_starts = 0
+        self._message_id = self._sent_id = self._begin_id = 0
+        self._motion_id: int | None = None
+        self._command = np.zeros((), wire.CONTROL)
+        self._cycle_s = CYCLE_S
+        self._packet: bytes | None = None
+        self._sent_at = self._asked_at = time.perf_counter()
+        self._port = FciPort(
+            host, wire.ROBOT_PORT, wire.ROBOT_VERSION, wire.ROBOT_HEADER, "<B", poller,
+            self._handle, self._receive, self._client_lost,
+        )  # fmt: skip
+
+    def reset(self) -> None:
+        """Take over a new scene. Between motions only."""
+        self.firmware.reset()
+
+    def close(self) -> None:
+        self._port.close()
+
+    @property
+    def moving(self) -> bool:
+        return self.phase is not Phase.IDLE
+
+    @property
+    def motion(self) -> str:
+        """What the running motion commands, e.g. `cartesian position`; `torques`; `none` between motions."""
+        return self.firmware.motion
+
+    @property
+    def ready(self) -> bool:
+        """Whether the arm's side has nothing against a step."""
+        return self.phase in (Phase.IDLE, Phase.ANSWERED)
+
+    # --- the loop's turns -------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Carry out the command of this cycle: step the world by one millisecond, and report."""
+        command, cycle_s, self._cycle_s = self._command, self._cycle_s, CYCLE_S
+        error = self.firmware.follow(command if self.phase is Phase.ANSWERED else None, cycle_s)
+        if error is not None:
+            self._reflex(error)
+        self._world.step(self.firmware.torque())
+        self._message_id += 1
+        error = self.firmware.after_step()
+        if error is not None:
+            self._reflex(error)
+        if self.moving:
+            self.phase = Phase.WAITING
+            self._send_state()
+
+    def attend(self, now: float) -> float:
+        """Send what is due while no step is made (`now` is time.perf_counter()); returns seconds until the next."""
+        if not self._port.connected:
+            return _REPEAT_S
+        since = now - self._sent_at
+        if self.phase is Phase.IDLE:
+            # Who reads a state waits for a new one: its time goes on with the wall's, even where lab time is held.
+            if since >= _IDLE_S:
+                self._message_id = max(self._message_id, self._sent_id + int(since * 1000))
+                self._send_state()
+                since = 0.0
+            return _IDLE_S - since
+        if self.phase is Phase.STARTING:
+            if since >= self._start_wait_s:
+                self._start_wait_s = min(max(2 * self._start_wait_s, _LEAST_START_WAIT_S), _MOST_START_WAIT_S)
+                self._send_state()
+                since = 0.0
+            return self._start_wait_s - since
+        if self.phase is Phase.WAITING and now - self._asked_at > _SILENCE_S:
+            logger.warning("no command for %.0f s in the middle of a motion: the client is given up", _SILENCE_S)
+            self._reflex(RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION)
+            self._port.drop_client()
+        elif since >= _REPEAT_S:
+            self.repeat_state()
+            since = 0.0
+        return _REPEAT_S - since
+
+    def repeat_state(self) -> None:
+        """Send the last packet once more: it keeps a waiting client from giving up, and means nothing else."""
+        if self._port.connected and self._packet is not None:
+            self._sent_at = time.perf_counter()
+            self._port.send_state(self._packet)
+
+    def _send_state(self) -> None:
+        if not self._port.connected:
+            return
+        self._message_id = max(self._message_id, self._sent_id + 1)
+        self.firmware.fill_state()
+        self.firmware.state["message_id"] = self._message_id
+        self._packet, self._sent_id = self.firmware.state.tobytes(), self._message_id
+        self._sent_at = self._asked_at = time.perf_counter()
+        self._port.send_state(self._packet)
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def _receive(self, packet: bytes) -> None:
+        if len(packet) != wire.CONTROL.itemsize or not self.moving:
+            return
+        (answered,) = _MESSAGE_ID.unpack_from(packet)
+        if answered < self._begin_id:
+            return  # A late one of the motion before.
+        if packet[_MOTION_FINISHED] or packet[_TORQUE_FINISHED]:
+            self._end(MoveStatus.SUCCESS)
+        elif self.phase is Phase.STARTING:
+            self._first_command(answered)
+        elif answered != self._message_id:
+            self.lost_cycles += self.phase is Phase.WAITING
+        elif not _finite(packet):
+            logger.warning("a command that is not finite ends the motion")
+            self._end(MoveStatus.INPUT_ERROR_ABORTED)
+        else:
+            # The first command that is carried out comes two cycles after the state that the motion started from.
+            self._cycle_s = 2 * CYCLE_S if self.phase is Phase.REHEARSING else CYCLE_S
+            self._command, self.phase = np.frombuffer(packet, wire.CONTROL)[0], Phase.ANSWERED
+
+    def _first_command(self, answered: int) -> None:
+        self.phase = Phase.REHEARSING
+        if answered == self._message_id:
+            self._send_state()
+        elif answered < self._message_id - 1:
+            self.uneven_starts += 1
+
+    def _end(self, status: MoveStatus) -> None:
+        """The motion is over: the states say so first, then the Move request gets its second answer."""
+        if self.firmware.mode == Mode.MOVE:
+            self.firmware.end()
+        motion, self._motion_id, self.phase = self._motion_id, None, Phase.IDLE
+        self._send_state()
+        self._port.reply(Command.MOVE, motion, status)
+
+    def _reflex(self, error: RobotError) -> None:
+        self.firmware.reflex(error)
+        if self.moving:
+            self._end(MoveStatus.REFLEX_ABORTED)
+
+    def _client_lost(self) -> None:
+        if self.moving:
+            logger.warning("the client has gone in the middle of a motion: the arm stops and holds")
+            self.firmware.end()
+            self._motion_id, self.phase = None, Phase.IDLE
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _handle(self, command: int, command_id: int, payload: bytes) -> None:
+        handler = self._HANDLERS.get(command)
+        if handler is None:
+            logger.warning("request %d is not supported and is refused", command)
+            self._port.reply(command, command_id, Status.NOT_POSSIBLE)
+            return
+        try:
+            status, *answer = handler(self, command_id, payload)
+        except struct.error:
+            logger.warning("request %d has a payload of %d bytes and is refused", command, len(payload))
+            status, answer = MoveStatus.INVALID_ARGUMENT if command == Command.MOVE else Status.INVALID_ARGUMENT, ()
+        self._port.reply(command, command_id, status, *answer)
+        if command == Command.MOVE and status == MoveStatus.MOTION_STARTED:
+            self._send_state()
+            self._begin_id = self._message_id
+            self._motion_asked()
+        elif command == Command.STOP_MOVE and self.moving:
+            self._end(MoveStatus.PREEMPTED)
+
+    def _move(self, command_id: int, payload: bytes) -> tuple[MoveStatus]:
+        controller, generator, *_, asynchronous = wire.MOVE_REQUEST.unpack(payload)[:9]
+        if controller > Controller.EXTERNAL or generator + 1 > Generator.NONE:
+            return (MoveStatus.INVALID_ARGUMENT,)
+        # Torques come without a motion generator here; the robot would take both together as well.
+        torques = controller == Controller.EXTERNAL
+        if self.firmware.mode != Mode.IDLE or asynchronous or torques != (generator + 1 == Generator.NONE):
+            return (MoveStatus.NOT_POSSIBLE,)
+        self.firmware.begin(Controller(controller), Generator(generator + 1))
+        self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
+        self.motions += 1
+        return (MoveStatus.MOTION_STARTED,)
+
+    def _stop_move(self, command_id: int, payload: bytes) -> tuple[Status]:
+        return (Status.SUCCESS,)
+
+    def _set_collision_behavior(self, command_id: int, payload: bytes) -> tuple[Status]:
+        struct.unpack("<52d", payload)  # thresholds of contact and collision; reflexes against them come later
+        return (Status.SUCCESS,)
+
+    def _set_joint_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
+        stiffness = np.array(struct.unpack("<7d", payload))
+        if not np.all((stiffness >= 0.0) & (stiffness <= MAX_STIFFNESS_NM_PER_RAD)):
+            return (Status.INVALID_ARGUMENT,)
+        self.firmware.set_stiffness(stiffness)
+        return (Status.SUCCESS,)
+
+    def _set_cartesian_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
+        struct.unpack("<6d", payload)  # accepted without effect, as users of the real robot find (libfranka issue 180)
+        return (Status.SUCCESS,)
+
+    def _set_ee_to_k(self, command_id: int, payload: bytes) -> tuple[Status]:
+        frame = _frame(payload)
+        if frame is None:
+            return (Status.INVALID_ARGUMENT,)
+        self.firmware.state["EE_T_K"] = frame.ravel(order="F")
+        return (Status.SUCCESS,)
+
+    def _set_ne_to_ee(self, command_id: int, payload: bytes) -> tuple[Status]:
+        frame = _frame(payload)
+        if frame is None:
+            return (Status.INVALID_ARGUMENT,)
+        if self.moving:
+            return (Status.NOT_POSSIBLE,)
+        self.firmware.set_tool(frame)
+        return (Status.SUCCESS,)
+
+    def _set_load(self, command_id: int, payload: bytes) -> tuple[Status]:
+        mass, *rest = struct.unpack("<13d", payload)
+        if not (np.isfinite(rest).all() and 0.0 <= mass < 100.0):
+            return (Status.INVALID_ARGUMENT,)
+        state = self.firmware.state
+        state["m_load"], state["F_x_Cload"], state["I_load"] = mass, rest[:3], rest[3:]
+        return (Status.SUCCESS,)
+
+    def _automatic_error_recovery(self, command_id: int, payload: bytes) -> tuple[Status]:
+        self.firmware.recover()
+        if not self.moving:
+            # Whoever asks whether it has worked must find it in the next state.
+            self._send_state()
+        return (Status.SUCCESS,)
+
+    def _get_robot_model(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
+        return Status.SUCCESS, _urdf()
+
+    _HANDLERS = {
+        Command.MOVE: _move,
+        Command.STOP_MOVE: _stop_move,
+        Command.SET_COLLISION_BEHAVIOR: _set_collision_behavior,
+        Command.SET_JOINT_IMPEDANCE: _set_joint_impedance,
+        Command.SET_CARTESIAN_IMPEDANCE: _set_cartesian_impedance,
+        Command.SET_EE_TO_K: _set_ee_to_k,
+        Command.SET_NE_TO_EE: _set_ne_to_ee,
+        Command.SET_LOAD: _set_load,
+        Command.AUTOMATIC_ERROR_RECOVERY: _automatic_error_recovery,
+        Command.GET_ROBOT_MODEL: _get_robot_model,
+    }
+
+
+def _finite(packet: bytes) -> bool:
+    """Whether every number of a command is finite: the sum of finite numbers of a robot's size is."""
+    return math.isfinite(sum(_MOTION.unpack_from(packet, 8)) + sum(_TORQUES.unpack_from(packet, _MOTION_FINISHED + 1)))
+
+
+def _frame(payload: bytes) -> np.ndarray | None:
+    """A pose (4x4) sent column by column; None where it is not one."""
+    frame = np.array(struct.unpack("<16d", payload)).reshape(4, 4).T
+    rotation = frame[:3, :3]
+    fits = np.isfinite(frame).all() and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
+    return frame if fits and np.allclose(frame[3], (0, 0, 0, 1)) else None

@@ -1,0 +1,142 @@
+"""Messages of the FCI, robot server version 10 and gripper server version 3: little-endian, packed.
+
+Source: the headers that libfranka publishes (research_interface, Apache-2.0), and captures of libfranka 0.21.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+import numpy as np
+
+ROBOT_PORT, GRIPPER_PORT = 1337, 1338
+ROBOT_VERSION, GRIPPER_VERSION = 10, 3
+
+ROBOT_HEADER = struct.Struct("<III")  # command, command id, size with the header
+GRIPPER_HEADER = struct.Struct("<HII")
+CONNECT_REQUEST = struct.Struct("<HH")  # version, the client's UDP port
+MOVE_REQUEST = struct.Struct("<II6d?7d")  # controller, generator, deviations, asynchronous generator, its velocities
+MOVE_GRIPPER_REQUEST = struct.Struct("<2d")  # width, speed
+GRASP_REQUEST = struct.Struct("<5d")  # width, epsilon inner, epsilon outer, speed, force
+GRIPPER_STATE = struct.Struct("<Idd?H")  # message id, width, largest width, grasping, temperature
+
+
+class Command(IntEnum):
+    CONNECT = 0
+    MOVE = 1
+    STOP_MOVE = 2
+    SET_COLLISION_BEHAVIOR = 3
+    SET_JOINT_IMPEDANCE = 4
+    SET_CARTESIAN_IMPEDANCE = 5
+    SET_GUIDING_MODE = 6
+    SET_EE_TO_K = 7
+    SET_NE_TO_EE = 8
+    SET_LOAD = 9
+    AUTOMATIC_ERROR_RECOVERY = 10
+    GET_ROBOT_MODEL = 11
+
+
+class MoveStatus(IntEnum):
+    """Answers to a Move request: one when it is taken or refused, another when the motion ends."""
+
+    SUCCESS = 0
+    MOTION_STARTED = 1
+    PREEMPTED = 2
+    NOT_POSSIBLE = 5
+    INVALID_ARGUMENT = 7
+    REFLEX_ABORTED = 8
+    INPUT_ERROR_ABORTED = 10
+
+
+class Status(IntEnum):
+    """Answers to every other request."""
+
+    SUCCESS = 0
+    NOT_POSSIBLE = 1
+    INVALID_ARGUMENT = 2
+
+
+class Controller(IntEnum):
+    """Controller modes of a Move request; `OTHER` is reported while no motion runs."""
+
+    JOINT_IMPEDANCE = 0
+    CARTESIAN_IMPEDANCE = 1
+    EXTERNAL = 2
+    OTHER = 3
+
+
+class Generator(IntEnum):
+    """Motion generators as the state reports them; a Move request counts from 0 without IDLE."""
+
+    IDLE = 0
+    JOINT_POSITION = 1
+    JOINT_VELOCITY = 2
+    CARTESIAN_POSITION = 3
+    CARTESIAN_VELOCITY = 4
+    NONE = 5
+
+
+class Mode(IntEnum):
+    IDLE = 1
+    MOVE = 2
+    REFLEX = 4
+
+
+class RobotError(IntEnum):
+    """Places in the state's list of 41 errors (research_interface/robot/error.h): those that this server raises."""
+
+    JOINT_POSITION_LIMITS_VIOLATION = 0
+    JOINT_VELOCITY_VIOLATION = 3
+    JOINT_MOTION_GENERATOR_POSITION_LIMITS_VIOLATION = 12
+    JOINT_MOTION_GENERATOR_VELOCITY_LIMITS_VIOLATION = 13
+    CARTESIAN_MOTION_GENERATOR_VELOCITY_LIMITS_VIOLATION = 18
+    COMMUNICATION_CONSTRAINTS_VIOLATION = 25
+    CARTESIAN_MOTION_GENERATOR_JOINT_POSITION_LIMITS_VIOLATION = 27
+    CARTESIAN_MOTION_GENERATOR_JOINT_VELOCITY_LIMITS_VIOLATION = 28
+    CARTESIAN_POSITION_MOTION_GENERATOR_INVALID_FRAME = 31
+
+
+class GripperCommand(IntEnum):
+    CONNECT = 0
+    HOMING = 1
+    GRASP = 2
+    MOVE = 3
+    STOP = 4
+
+
+class GripperStatus(IntEnum):
+    SUCCESS = 0
+    FAIL = 1
+    UNSUCCESSFUL = 2
+    ABORTED = 3
+
+
+#: The robot's state, as one UDP packet. Poses are 4x4, column by column.
+STATE = np.dtype(
+    [
+        ("message_id", "<u8"), ("O_T_EE", "<f4", 16), ("O_T_EE_d", "<f4", 16), ("F_T_EE", "<f4", 16), ("EE_T_K", "<f4", 16),
+        ("F_T_NE", "<f4", 16), ("NE_T_EE", "<f4", 16), ("m_ee", "<f4"), ("I_ee", "<f4", 9), ("F_x_Cee", "<f4", 3),
+        ("m_load", "<f4"), ("I_load", "<f4", 9), ("F_x_Cload", "<f4", 3), ("elbow", "<f4", 2), ("elbow_d", "<f4", 2),
+        ("tau_J", "<f4", 7), ("tau_J_d", "<f4", 7), ("dtau_J", "<f4", 7), ("q", "<f4", 7), ("q_d", "<f4", 7),
+        ("dq", "<f4", 7), ("dq_d", "<f4", 7), ("ddq_d", "<f4", 7), ("joint_contact", "<f4", 7),
+        ("cartesian_contact", "<f4", 6), ("joint_collision", "<f4", 7), ("cartesian_collision", "<f4", 6),
+        ("tau_ext_hat_filtered", "<f4", 7), ("O_F_ext_hat_K", "<f4", 6), ("K_F_ext_hat_K", "<f4", 6),
+        ("O_dP_EE_d", "<f4", 6), ("O_ddP_O", "<f4", 3), ("elbow_c", "<f4", 2), ("delbow_c", "<f4", 2),
+        ("ddelbow_c", "<f4", 2), ("O_T_EE_c", "<f4", 16), ("O_dP_EE_c", "<f4", 6), ("O_ddP_EE_c", "<f4", 6),
+        ("theta", "<f4", 7), ("dtheta", "<f4", 7), ("accelerometer_top", "<f4", 18), ("accelerometer_bottom", "<f4", 18),
+        ("motion_generator_mode", "u1"), ("controller_mode", "u1"), ("errors", "u1", 41), ("reflex_reason", "u1", 41),
+        ("robot_mode", "u1"), ("control_command_success_rate", "<f4"),
+    ]
+)  # fmt: skip
+assert STATE.itemsize == 1377
+
+#: The client's command of one cycle, as one UDP packet.
+CONTROL = np.dtype(
+    [
+        ("message_id", "<u8"), ("q_c", "<f8", 7), ("dq_c", "<f8", 7), ("O_T_EE_c", "<f8", 16), ("O_dP_EE_c", "<f8", 6),
+        ("elbow_c", "<f8", 2), ("valid_elbow", "u1"), ("motion_finished", "u1"), ("tau_J_d", "<f8", 7),
+        ("torque_finished", "u1"),
+    ]
+)  # fmt: skip
+assert CONTROL.itemsize == 371

@@ -1,0 +1,178 @@
+"""The lab's process: physics, the robot's network interface and the one clock, in a single loop.
+
+One millisecond of lab time: the client of a running motion answers the state of the instant; participants whose time has
+come act, in rank order; the last command is carried out, the physics stepped and the next state sent. Until each of
+these is done time stands still, whatever the machine is busy with.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig
+from robosteer_sim.control import ControlServer
+from robosteer_sim.fci.gripper_server import GripperServer
+from robosteer_sim.fci.robot_server import RobotServer
+from robosteer_sim.poller import Poller
+from robosteer_sim.tasks import parse
+from robosteer_sim.world import World
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+PACES = ("free", "real")
+#: The scene before the first reset.
+FIRST_TASK, FIRST_SEED = "press the red button", 0
+#: Waits shorter than this are slept, because a poll's are rounded up to it.
+_POLL_GRAIN_S = 0.001
+#: Lab time that lies this far behind its pace is not made up for in a rush.
+_LATE_S = 0.05
+_REPEAT_S = 0.1
+
+
+class LabServer:
+    """The simulated lab: robot and gripper at `host`, lab time at `control` (host:port).
+
+    `pace` free: as fast as it goes while somebody moves the arm or takes part in lab time, else at wall time;
+    real: never faster than wall time. Raises UserError when an address is taken.
+    """
+
+    def __init__(self, rig: Rig, host: str, control: str, pace: str = "free") -> None:
+        if pace not in PACES:
+            raise UserError(f"the pace is one of {', '.join(PACES)}; found {pace!r}")
+        self._pace = pace
+        self._poller = Poller()
+        self._now_ns = 0
+        self._generation = 0
+        self._frozen = False
+        self._steps = self._holds = 0
+        self._held_s, self._held_since = 0.0, None
+        self._world = World(rig)
+        self._world.reset(FIRST_TASK, FIRST_SEED)
+        self._control = ControlServer(control, self._poller, self._answer, lambda: self._now_ns, self._scene)
+        self._robot = RobotServer(self._world, host, self._poller, self._thaw)
+        self._gripper = GripperServer(
+            self._world, host, self._poller, self._gripper_arrived, self._control.gripper_answered
+        )
+        self._began = self._anchor_wall = time.perf_counter()
+        self._anchor_ns = 0
+
+    @property
+    def control_address(self) -> str:
+        """host:port of the control socket."""
+        return self._control.address
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Serve until `stopped()`."""
+        while not stopped():
+            self._poller.poll(self._turn())
+
+    def close(self) -> None:
+        self._control.close()
+        self._gripper.close()
+        self._robot.close()
+
+    def _turn(self) -> float:
+        """Do what is due, a step if it may be made; returns for how long there is nothing to do, seconds."""
+        now = time.perf_counter()
+        idle_s = min(self._robot.attend(now), self._gripper.attend(now))
+        if not self._robot.ready:
+            return idle_s
+        if not self._control.release():
+            if self._held_since is None:
+                self._held_since = now
+                self._holds += 1
+            return idle_s
+        if self._frozen:
+            return idle_s
+        ahead_s = self._ahead_s(now)
+        if ahead_s >= _POLL_GRAIN_S:
+            return min(idle_s, ahead_s)
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+        if self._held_since is not None:
+            self._held_s += now - self._held_since
+            self._held_since = None
+        self._robot.step()
+        self._gripper.after_step()
+        self._now_ns += MS
+        self._steps += 1
+        return 0.0 if self._robot.ready else idle_s
+
+    def _ahead_s(self, now: float) -> float:
+        """How far lab time is ahead of the wall time that it is to keep to."""
+        if self._pace == "free" and (self._robot.moving or self._gripper.moving or self._control.driven):
+            self._anchor_wall, self._anchor_ns = now, self._now_ns
+            return 0.0
+        ahead_s = (self._now_ns - self._anchor_ns) / 1e9 - (now - self._anchor_wall)
+        if ahead_s < -_LATE_S:
+            self._anchor_wall, self._anchor_ns = now, self._now_ns
+        # While nothing moves, a few steps at a time cost less than each at its own.
+        return ahead_s if self._robot.moving or ahead_s <= 0 else max(ahead_s, 2 * _POLL_GRAIN_S)
+
+    def _thaw(self) -> None:
+        self._frozen = False
+
+    def _gripper_arrived(self, command_id: int) -> None:
+        self._frozen = False
+        self._control.gripper_arrived(command_id)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _scene(self, with_state: bool) -> dict:
+        scene = {"generation": self._generation, "task": self._world.task, "seed": self._world.seed}
+        return {**scene, "qpos": self._world.data.qpos.tolist()} if with_state else scene
+
+    def _answer(self, op: str, message: dict) -> dict:
+        if op == "now":
+            return {"now_ns": self._now_ns, "generation": self._generation}
+        if op == "truth":
+            return {"now_ns": self._now_ns, "generation": self._generation, **self._world.truth()}
+        if op == "status":
+            return self._status()
+        if op == "reset":
+            return self._reset(str(message["task"]), int(message["seed"]), bool(message.get("hold", False)))
+        raise UserError(f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset")
+
+    def _status(self) -> dict:
+        robot = self._robot
+        return {
+            "now_ns": self._now_ns,
+            "generation": self._generation,
+            "steps": self._steps,
+            "wall_s": time.perf_counter() - self._began,
+            "pace": self._pace,
+            "frozen": self._frozen,
+            "moving": robot.moving,
+            "robot_mode": robot.firmware.mode.name.lower(),
+            "motions": robot.motions,
+            # Cycles whose command answered another state than the last; this loop waits for the right one.
+            "lost_cycles": robot.lost_cycles,
+            # Motions whose client was so slow to start that they may not repeat exactly; see RobotServer.
+            "uneven_starts": robot.uneven_starts,
+            # Instants at which time stood for a participant, and for how long in all.
+            "holds": self._holds,
+            "held_s": self._held_s,
+            "participants": self._control.describe(),
+        }
+
+    def _reset(self, task: str, seed: int, hold: bool) -> dict:
+        if self._robot.moving:
+            raise UserError(f"the scene cannot be reset while a motion runs ({self._robot.motion}): stop the arm first")
+        parse(task)
+        if seed < 0:
+            raise UserError(f"a seed is a whole number of at least 0; found {seed}")
+        # Beside this thread, because on a busy machine it takes longer than a client waits for a sign of life.
+        building = threading.Thread(target=self._world.reset, args=(task, seed))
+        building.start()
+        while building.is_alive():
+            building.join(_REPEAT_S)
+            self._robot.repeat_state()
+        self._robot.reset()
+        self._gripper.reset()
+        self._now_ns = (self._now_ns // SECOND + 1) * SECOND
+        self._generation += 1
+        self._frozen = hold
+        return {"now_ns": self._now_ns, "generation": self._generation, "instruction": self._world.instruction}

@@ -1,0 +1,18 @@
+"""Pretraining of the small base policy in the lab: collect, train, measure. One resumable command."""
+
+#: What the base learns. Every object and every colour of the demo's task is a target here; pressing never occurs.
+INSTRUCTIONS = tuple(
+    f"{verb} the {colour} {kind}"
+    for verb, kind in (("touch", "cube"), ("touch", "button"), ("push", "cube"))
+    for colour in ("red", "green", "blue", "yellow")
+)
+
+#: Half of the time the policy reads one of these in place of the verb, so that what the words point at does not hang on
+#: one verb: a new task brings a verb that it has never read.
+PARAPHRASES = {"touch": ("reach", "tap", "go to", "move to", "point at"), "push": ("slide", "shove", "move on")}
+
+
+def paraphrases(instruction: str) -> list[str]:
+    """The instruction with each other wording of its verb."""
+    verb, rest = instruction.split(" ", 1)
+    return [f"{other} {rest}" for other in PARAPHRASES[verb]]

@@ -1,0 +1,100 @@
+"""The demo as a user runs it, at the smallest size. Run by hand: pytest tests/benchmarks/check_demo.py"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robosteer_core.evaluation.report import read_report
+from robosteer_core.rig import load_rig
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = """task demos n_heads heads scored_part k cv_mse trainable_parameters full_lora_parameters finetune_s base
+base_on_own_task steered steered_blind random_heads sim_s_per_wall_s policy_ms late_ticks wall_s seed""".split()
+
+
+@pytest.fixture(scope="module")
+def rig_file(tmp_path_factory):
+    """The lab's rig at addresses of its own."""
+    ports = []
+    for _ in range(3):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(f"127.0.0.1:{free.getsockname()[1]}")
+    rig = load_rig("lab").model_dump(mode="json")
+    rig["name"] = f"demo{os.getpid()}"
+    rig["arm"] |= {"address": f"127.88.{os.getpid() % 250 + 1}.1", "command_address": ports[0]}
+    rig |= {"lab": {"control": ports[1]}, "teleop_address": ports[2]}
+    path = tmp_path_factory.mktemp("rig") / "rig.yaml"
+    path.write_text(yaml.safe_dump(rig))
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo(rig_file, tmp_path_factory):
+    """Two demonstrations, one trial of each condition, five steps of finetuning of the shipped base."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    words = ["--out", str(out), "--rig", str(rig_file), "--demos", "2", "--trials", "1", "--steps", "5"]
+    run = subprocess.run([sys.executable, str(ROOT / "launch" / "demo.py"), *words], capture_output=True, text=True, timeout=900)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return out
+
+
+def test_the_report_has_every_number(demo):
+    content = json.loads((demo / "report.json").read_text())
+    assert sorted(content) == sorted(KEYS)
+    report = read_report(demo / "report.json")
+    assert report.n_heads == 8 and {part for part, _, _ in report.heads} == {"vlm"} and report.scored_part == "expert"
+    assert report.steered.trials == report.base.trials == 1
+    assert 0 < report.trainable_parameters < report.full_lora_parameters
+
+
+def test_the_page_shows_head_map_success_and_both_videos(demo):
+    page = (demo / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2
+    for video in ("base", "steered"):
+        (name,) = {path.name for path in demo.glob(f"{video}_7*.mp4")}
+        assert name in page and (demo / name).stat().st_size > 1000
+
+
+def test_demonstrations_are_a_sound_dataset(demo):
+    check = subprocess.run(
+        [sys.executable, "-m", "robosteer_core.cli", "dataset", "check", str(demo / "demonstrations")], capture_output=True, text=True
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_no_process_of_the_lab_is_left(demo, rig_file):
+    left = subprocess.run(["pgrep", "-f", str(rig_file)], capture_output=True, text=True).stdout.split()
+    assert not left
+
+
+def test_a_trial_repeats_to_the_bit_on_a_loaded_machine(demo, rig_file, tmp_path):
+    """The same seed twice, the second time with both cores busy: the same commands were sent, the same outcome came."""
+    sys.path.insert(0, str(ROOT / "launch"))
+    try:
+        from demo import lab
+    finally:
+        sys.path.pop(0)
+    rig, digests = load_rig(rig_file), []
+    conditions = yaml.safe_load((demo / "conditions.yaml").read_text())
+    (tmp_path / "conditions.yaml").write_text(yaml.safe_dump([c for c in conditions if c["name"] == "base_on_own_task"]))
+    for load in (0, 2):
+        hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
+        try:
+            with lab(str(rig_file), rig, tmp_path / f"logs{load}"):
+                out = tmp_path / f"trials{load}"
+                words = ["eval", str(tmp_path / "conditions.yaml"), "--rig", str(rig_file), "--out", str(out), "--trials", "1", "--seed", "3"]
+                subprocess.run([sys.executable, "-m", "robosteer_core.cli", *words], check=True, timeout=600)
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        record = json.loads((out / "trials.jsonl").read_text().splitlines()[1])
+        digests.append((record["digest"], record["success"], record["robot_s"]))
+    assert digests[0] == digests[1]

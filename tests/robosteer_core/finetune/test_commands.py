@@ -1,0 +1,69 @@
+"""`robosteer finetune` from a dataset and a selection to an adapter; what `--heads` may say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robosteer_core.adapters.store import apply_adapter
+from robosteer_core.cli import main
+from robosteer_core.errors import UserError
+from robosteer_core.finetune.heads_option import parse_heads
+from robosteer_core.vla.pi0 import load_policy
+from robosteer_core.vla.sites import Head, pi0_sites
+
+BRIDGE = Path(__file__).resolve().parents[4] / "shared" / "data" / "bridge_sample"
+needs_bridge = pytest.mark.skipif(not BRIDGE.is_dir(), reason="needs ../shared/data/bridge_sample")
+
+
+def command(tmp_path, **options):
+    defaults = {"policy": tmp_path / "base", "dataset": BRIDGE, "heads": "random:3", "out": tmp_path / "out", "steps": 2, "batch_size": 4}
+    return ["finetune", *(str(part) for key, value in (defaults | options).items() for part in (f"--{key.replace('_', '-')}", value))]
+
+
+@needs_bridge
+def test_real_episodes_make_an_adapter_that_carries_their_statistics(small_policy, tmp_path, capsys):
+    small_policy.save(tmp_path / "base")
+    (tmp_path / "heads.json").write_text(json.dumps({"heads": [["vlm", 0, 3], ["vlm", 1, 1]], "scored_part": "expert"}))
+    assert main(command(tmp_path, heads=tmp_path / "heads.json", json="-")) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["heads"] == [["vlm", 0, 3], ["vlm", 1, 1]] and (summary["frames"], summary["episodes"]) == (250, 25)
+    policy = load_policy(tmp_path / "base")
+    record = apply_adapter(policy, tmp_path / "out")
+    assert record.scored_part == "expert" and "put carrot on plate" in record.instructions
+    assert policy.config.action == record.action != small_policy.config.action
+
+
+@needs_bridge
+@pytest.mark.parametrize("options, words", [
+    ({"policy": "{tmp}/absent"}, "no policy in"), ({"dataset": "{tmp}"}, "meta/info.json is missing"),
+    ({"heads": "{tmp}/absent.json"}, "expected a selection at"), ({"heads": "random:x"}, "random:SEED"), ({"lr": "-1"}, "learning_rate"),
+    ({"kv": "all"}, "kv"),
+])  # fmt: skip
+def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_path, capsys, options, words):
+    small_policy.save(tmp_path / "base")
+    assert main(command(tmp_path, **{key: value.format(tmp=tmp_path) for key, value in options.items()})) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_random_heads_are_as_many_as_a_selection_has_and_follow_the_seed(small_policy):
+    sites = pi0_sites(small_policy.model)
+    first, again, other = (parse_heads(f"random:{seed}", sites)[0] for seed in (1, 1, 2))
+    assert first == again != other and len(set(first)) == 8
+    assert all(head.part == "vlm" and head.layer < 2 for head in first)
+    assert len(parse_heads("random:1", sites, 3)[0]) == 3
+    with pytest.raises(UserError, match="17 random heads.*16 eligible"):
+        parse_heads("random:1", sites, 17)
+
+
+def test_all_means_every_head_that_reaches_the_action_and_none_means_none(small_policy):
+    sites = pi0_sites(small_policy.model)
+    assert parse_heads("all", sites)[0] == [Head("vlm", layer, head) for layer in range(2) for head in range(8)]
+    assert parse_heads("none", sites) == ([], None)
+
+
+def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
+    (tmp_path / "heads.json").write_text('{"heads": [["vlm", 9, 7]]}')
+    with pytest.raises(UserError, match="layers 0 to 2"):
+        parse_heads(str(tmp_path / "heads.json"), pi0_sites(small_policy.model))

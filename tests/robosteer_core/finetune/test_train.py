@@ -1,0 +1,194 @@
+"""Training moves the chosen heads alone, sees each frame's own episode, and ends the same however often it is killed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from robosteer_core.adapters.slices import head_slices
+from robosteer_core.adapters.sparse_lora import adapter_layers, add_adapter
+from robosteer_core.adapters.store import apply_adapter
+from robosteer_core.errors import UserError
+from robosteer_core.finetune.frozen import FrozenPrefix
+from robosteer_core.finetune.train import FinetuneConfig, _Batches, finetune
+from robosteer_core.heads.demonstrations import Demonstrations
+from robosteer_core.vla.pi0 import load_policy
+from robosteer_core.vla.sites import Head, pi0_sites
+
+HEADS = [Head("vlm", 0, 1), Head("vlm", 1, 5)]
+SHORT = FinetuneConfig(steps=6, batch_size=4, draws=2, rank=4, alpha=4, save_every=2)
+
+
+@pytest.fixture
+def base(small_policy, tmp_path):
+    small_policy.save(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def demonstrations():
+    """Three episodes of five frames whose action is constant, which can be learnt in a few steps."""
+    random = np.random.default_rng(0)
+    images = {name: random.integers(0, 255, (15, 48, 48, 3), dtype=np.uint8) for name in ("front", "wrist")}
+    action = np.tile([1.0, -1.0, 0.5, 0, 0, 0, 1], (15, 1)).astype(np.float32)
+    texts = ("press the red button",) * 8 + ("touch it",) * 7
+    return Demonstrations(np.arange(15), images, random.normal(size=(15, 7)).astype(np.float32), action,
+                          np.repeat(np.arange(3), 5), np.tile(np.arange(5), 3), texts)  # fmt: skip
+
+
+def train(base, demonstrations, out, config=SHORT, heads=HEADS, progress=None):
+    policy = load_policy(base)
+    return policy, finetune(policy, demonstrations, heads, out, config, dataset="demonstrations", scored_part="expert", progress=progress)
+
+
+def weights(out):
+    return load_file(out / "adapter_model.safetensors")
+
+
+class Killed(Exception):
+    pass
+
+
+class Dies:
+    """A progress bar that ends the run after some updates, between two saved states."""
+
+    def __init__(self, updates):
+        self.left = updates
+
+    def add_task(self, *_, **__):
+        return 1
+
+    def advance(self, *_):
+        pass
+
+    def update(self, *_, **__):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+
+def test_training_lowers_the_loss_and_reports_what_it_trained(base, demonstrations, tmp_path):
+    config = SHORT.model_copy(update={"steps": 30, "learning_rate": 1e-2})
+    policy, summary = train(base, demonstrations, tmp_path / "out", config)
+    assert summary["loss_after"] < 0.9 * summary["loss_before"]
+    counted = sum(p.numel() for layer in adapter_layers(policy.model).values() for p in layer.parameters() if p.requires_grad)
+    assert summary["trainable_parameters"] == counted == sum(4 * (128 + 16) * 2 for _ in range(2))
+    # All heads that reach the action: layers 0 and 1, q and o whole.
+    assert summary["full_lora_parameters"] == 4 * (128 + 128) * 2 * 2
+    assert json.loads((tmp_path / "out" / "training.json").read_text()) == summary
+    assert [json.loads(line)["step"] for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()] == [10, 20, 30]
+
+
+def test_the_written_adapter_is_what_was_trained(base, demonstrations, tmp_path):
+    trained, _ = train(base, demonstrations, tmp_path / "out")
+    loaded = load_policy(base)
+    assert apply_adapter(loaded, tmp_path / "out").scored_part == "expert"
+    for (path, one), (_, two) in zip(adapter_layers(trained.model).items(), adapter_layers(loaded.model).items(), strict=True):
+        assert torch.equal(one.get_delta_weight("default"), two.get_delta_weight("default")), path
+        assert one.get_delta_weight("default").abs().sum() > 0, path
+
+
+def test_a_killed_run_goes_on_to_the_same_adapter(base, demonstrations, tmp_path):
+    train(base, demonstrations, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(base, demonstrations, tmp_path / "killed", progress=Dies(3))
+    assert not (tmp_path / "killed" / "heads.json").exists()
+    train(base, demonstrations, tmp_path / "killed")
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+def test_a_finished_run_is_not_repeated(base, demonstrations, tmp_path):
+    _, first = train(base, demonstrations, tmp_path / "out")
+    _, second = train(base, demonstrations, tmp_path / "out", progress=Dies(0))
+    assert second == json.loads(json.dumps(first))
+
+
+def test_the_seed_alone_decides(base, demonstrations, tmp_path):
+    for name, seed in (("one", 1), ("again", 1), ("two", 2)):
+        train(base, demonstrations, tmp_path / name, SHORT.model_copy(update={"seed": seed, "steps": 2}))
+    one, again, two = (weights(tmp_path / name) for name in ("one", "again", "two"))
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    assert any(not torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_the_cached_prefix_gives_the_loss_and_gradients_of_the_whole_one(small_policy, demonstrations, first):
+    """Oracle: the policy's own prefix, nothing cached. In layer 3 and above there is nothing left to run."""
+    heads = [Head("vlm", first, 1)] if first < 2 else [Head("expert", 1, 1)]
+    torch.manual_seed(0)
+    add_adapter(small_policy.model, head_slices(pi0_sites(small_policy.model), heads, "none"), 4, 4.0)
+    for layer in adapter_layers(small_policy.model).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    batches, rows = _Batches(small_policy, demonstrations, SHORT), torch.tensor([3, 0, 14, 9])
+
+    class Whole:
+        def prefix(self, rows):
+            return small_policy.prefix(demonstrations.inputs(small_policy, rows.numpy()))
+
+    found = []
+    for source in (Whole(), FrozenPrefix(small_policy, demonstrations, first), FrozenPrefix(small_policy, demonstrations, first, limit_bytes=0)):
+        small_policy.zero_grad()
+        loss = batches.loss(source, rows, 7)
+        loss.backward()
+        gradients = [p.grad.clone() for p in small_policy.model.parameters() if p.requires_grad]
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+        found.append((loss.detach(), gradients))
+    for loss, gradients in found[1:]:
+        assert torch.allclose(loss, found[0][0], atol=1e-5)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(gradients, found[0][1]))
+
+
+def test_a_chunk_ends_with_its_episode(small_policy, demonstrations):
+    """The last frames' chunks reach into the next episode; what is done there must not count."""
+    frozen, rows = FrozenPrefix(small_policy, demonstrations, 3), torch.tensor([4, 3, 9, 14])
+    before = _Batches(small_policy, demonstrations, SHORT).loss(frozen, rows, 1)
+    other = demonstrations.action.copy()
+    other[demonstrations.frame < 3] += 5
+    changed = Demonstrations(**{**vars(demonstrations), "action": other})
+    assert torch.equal(_Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
+    other[4] += 1
+    assert not torch.equal(_Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
+
+
+def test_every_frame_is_seen_once_before_any_is_seen_again(small_policy, demonstrations):
+    batches = _Batches(small_policy, demonstrations, SHORT)
+    seen = torch.cat([batches.rows(step) for step in range(15)])
+    assert all(sorted(epoch.tolist()) == list(range(15)) for epoch in seen.split(15))
+    assert not torch.equal(seen[:15], seen[15:30])
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth():
+    config = FinetuneConfig(steps=600, learning_rate=1.0)
+    assert config.rate(0) < 0.05 and config.rate(60) > 0.95
+    assert config.rate(599) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_without_heads_the_base_is_measured_and_left_alone(base, demonstrations, tmp_path):
+    policy, summary = train(base, demonstrations, tmp_path / "none", heads=[])
+    assert summary["trainable_parameters"] == 0 and summary["loss_before"] == summary["loss_after"]
+    assert not apply_adapter(load_policy(base), tmp_path / "none").heads
+
+
+@pytest.mark.parametrize("head, words", [
+    (Head("vlm", 2, 0), "do not reach the action"), (Head("vision", 0, 0), "image encoder is frozen"),
+    (Head("vlm", 4, 0), r"no head \('vlm', 4, 0\)"),
+])  # fmt: skip
+def test_heads_that_cannot_be_trained_are_refused_before_anything_is_written(base, demonstrations, tmp_path, head, words):
+    with pytest.raises(UserError, match=words):
+        train(base, demonstrations, tmp_path / "out", heads=[head])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_run_is_refused_naming_the_difference(base, demonstrations, tmp_path):
+    train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2}))
+    with pytest.raises(UserError, match="differs in heads"):
+        train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2}), heads=HEADS[:1])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="found something else"):
+        train(base, demonstrations, tmp_path / "other")
+    assert [path.name for path in Path(tmp_path / "other").iterdir()] == ["notes.txt"]

@@ -1,0 +1,153 @@
+"""What goes wrong with an arm, and what its process makes of it."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import load_rig
+from robosteer_core.runtime.chunk import integrate_deltas
+from robosteer_core.runtime.json_lines import Refused
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.hardware.arm.client import ArmClient
+from robosteer_ros.hardware.arm.franky_driver import FCI_PORT, FrankyDriver
+
+
+def wait_until(condition, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not come about"
+        time.sleep(0.005)
+
+
+def robosteer(*words, timeout_s=60):
+    """Run a command to its end; returns (exit code, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "robosteer_core.cli", *words], capture_output=True, text=True, timeout=timeout_s
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.fixture(scope="module")
+def awkward_rig(new_rig):
+    """An arm that starts outside its workspace, and whose way home leads past the fourth joint's limit."""
+    box = {"low_m": [0.25, -0.35, 0.05], "high_m": [0.40, 0.35, 0.10]}
+    return new_rig(arm={"home_joint_positions_rad": [0.0, -0.35, 0.0, -0.05, 0.0, 2.0, 0.785]}, limits={"workspace": box})
+
+
+@pytest.fixture(scope="module")
+def start_awkward_lab(awkward_rig, start_lab):
+    """Its lab puts the arm some way before that limit."""
+    content = yaml.safe_load(awkward_rig.read_text())
+    content["arm"]["home_joint_positions_rad"] = [0.0, -0.35, 0.0, -0.5, 0.0, 2.0, 0.785]
+    path = awkward_rig.with_name("lab.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return lambda: start_lab(path)
+
+
+def test_faults_are_named_and_nothing_moves_before_they_are_dealt_with(awkward_rig, start_awkward_lab, start_arm):
+    """One arm process through a refused start, a reflex, a second process for the same arm, and the loss of its robot."""
+    rig = load_rig(awkward_rig)
+    with start_awkward_lab() as lab_process, start_arm(awkward_rig) as arm_process:
+        arm = ArmClient(rig)
+        with pytest.raises(Refused, match=r"at \(0\.\d+, .* outside the rig's workspace"):
+            arm.start()
+
+        arm.home()
+        arm.rest()
+        status = arm.status()
+        assert status["mode"] == status["modes"][-1]["mode"] == "fault"
+        assert status["last_error"].startswith("joint_position_limits_violation: ")
+        for request in (arm.start, arm.home):
+            with pytest.raises(Refused, match="joint_position_limits_violation.*recover"):
+                request()
+        arm.recover()
+        assert arm.status()["mode"] == "idle" and arm.status()["last_error"] is None
+        # It settles where the reflex caught it, 0.1 rad short of where it was going, and does not go on.
+        assert arm.status()["motion"] is None
+        assert all(arm.state().joint_positions[3] < -0.14 for _ in range(50))
+
+        code, message = robosteer("arm", "--rig", str(awkward_rig))
+        assert code == 2 and "Traceback" not in message
+
+        lab_process.send_signal(signal.SIGKILL)
+        wait_until(lambda: arm.status()["mode"] == "fault")
+        assert arm.status()["last_error"]
+        with pytest.raises(Refused, match=f"no robot at {rig.arm.address}"):
+            arm.recover()
+        with pytest.raises(Refused, match="recover"):
+            arm.start()
+        # Started again, the robot is found again; the arm process lives on.
+        lab_process.wait(10)
+        with start_awkward_lab():
+            arm.recover()
+            assert arm.status()["mode"] == "idle"
+            assert np.all(np.isfinite(arm.state().joint_positions))
+        assert arm_process.poll() is None
+
+
+def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_process_is_terminated(new_rig, start_lab, start_arm):
+    """As on a real arm: the rig has no section `lab`, so nothing but the FCI ties the two together."""
+    lab_path = new_rig()
+    content = yaml.safe_load(lab_path.read_text()) | {"lab": None}
+    for camera in content["cameras"]:
+        camera["serial"] = camera["name"]
+    path = lab_path.with_name("real.yaml")
+    path.write_text(yaml.safe_dump(content))
+    rig, control = load_rig(path), load_rig(lab_path).lab.control
+    with start_lab(lab_path, pace="real"), start_arm(path) as process, LabLink(control, "test") as lab:
+        arm = ArmClient(rig)
+        arm.start()
+        start = arm.state()
+        assert abs(start.stamp_ns - time.monotonic_ns()) < 1e9
+        arm.send(integrate_deltas(start.commanded, np.tile([0, 0, -0.01, 0, 0, 0, 0], (5, 1)), start.stamp_ns + 10**8, 10**8))
+        wait_until(lambda: arm.state().mode == "holding")
+        held = arm.state()
+        assert held.commanded.position[2] < start.commanded.position[2] - 0.005
+        hold = arm.status()["modes"][-1]
+        assert hold["stamp_ns"] - arm.status()["last_chunk_ns"] >= 200e6
+        assert lab.status()["moving"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert not lab.status()["moving"]
+        with pytest.raises(UserError, match="arm process"):
+            arm.state()
+
+
+@pytest.mark.parametrize("address, reason", [("127.0.0.254", "refused"), ("no-such-robot.invalid", "not found")])
+def test_a_wrong_robot_address_is_named_with_exit_code_2(new_rig, address, reason):
+    path = new_rig(arm={"address": address})
+    code, message = robosteer("arm", "--rig", str(path))
+    assert code == 2
+    assert f"no robot at {address}" in message and reason in message and "arm.address" in message
+    assert "Traceback" not in message
+
+
+def test_a_host_that_never_answers_is_given_up_within_3_s(new_rig):
+    """A port that takes connections and says nothing is the longest wait there is."""
+    rig = load_rig(new_rig())
+    with socket.create_server((rig.arm.address, FCI_PORT)) as silent:
+        began = time.monotonic()
+        with pytest.raises(UserError, match=f"no robot at {rig.arm.address}.*no answer"):
+            FrankyDriver(rig.arm, rig.limits)
+        assert time.monotonic() - began < 3.0
+
+
+def test_the_arm_process_carries_no_training_code(new_rig):
+    """It has to go on when the policy's libraries hang or break, and to start on a robot PC that lacks them."""
+    code = (
+        "import sys, robosteer_ros.hardware.arm.process; "
+        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'peft', 'mujoco', 'pyrealsense2') "
+        "or name.startswith(('robosteer_core.vla', 'robosteer_core.heads', 'robosteer_sim'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    code = "import sys, robosteer_ros.hardware.arm.client; print('franky' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"

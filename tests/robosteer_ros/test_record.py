@@ -1,0 +1,127 @@
+"""The recorder as a command, with the lab's arm and cameras; the test is the operator's hand."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from robosteer_core.episodes.reader import Dataset
+from robosteer_core.errors import UserError
+from robosteer_core.rig import load_rig
+from robosteer_core.runtime.clock import RANKS, LabClock
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_core.runtime.runner import tick_ns
+from robosteer_core.runtime.teleop_link import TeleopLink
+from robosteer_ros.hardware.station import oldest_frame_ns
+from robosteer_ros.record import Recorder
+
+MS = 1_000_000
+TASK = "press the red button"
+DELTA = np.array([0.002, 0.004, -0.006, 0, 0, 0.01])
+
+
+@pytest.fixture(scope="module")
+def rig_file(new_rig):
+    cameras = [camera.model_dump() | {"width": 160, "height": 120} for camera in load_rig("lab").cameras]
+    return new_rig(cameras=cameras)
+
+
+@pytest.fixture(scope="module")
+def lab_and_arm(rig_file, start, start_lab, start_arm):
+    with start_lab(rig_file), start("sim", "cameras", "--rig", str(rig_file), line="cameras"), start_arm(rig_file):
+        yield
+
+
+def await_stage(device, stage):
+    deadline = time.monotonic() + 60
+    while (found := device.session()) != stage:
+        assert time.monotonic() < deadline, f"the recorder stays {found}"
+        time.sleep(0.005)
+
+
+def demonstrate(rig, device, ticks, verdict, released=()):
+    """One episode as an operator in the lab does it; returns the time it began."""
+    await_stage(device, "ready")
+    with LabLink(rig.lab.control, "test") as lab:
+        lab.reset(TASK, 0, hold=True)
+    clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+    start_ns = clock.now_ns()
+    device.publish(np.zeros(6), 0.0, True, start_ns, ["start"])
+    await_stage(device, "recording")
+    for tick in range(1, ticks + 1):
+        now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick, 15))
+        device.publish(DELTA * tick / ticks, float(tick > 4), tick not in released, now_ns)
+    clock.sleep_until_ns(tick_ns(start_ns, ticks + 1, 15))
+    device.publish(np.zeros(6), 0.0, False, now_ns, [verdict])
+    clock.close()
+    return start_ns
+
+
+def test_the_operators_episodes_become_a_dataset(lab_and_arm, rig_file, start, tmp_path):
+    rig, folder = load_rig(rig_file), tmp_path / "demonstrations"
+    words = ["record", "--rig", str(rig_file), "--task", TASK, "--episodes", "2", "--dataset", str(folder)]
+    with start(*words, line="ready for the operator") as process:
+        device = TeleopLink(rig)
+        first_ns = demonstrate(rig, device, ticks=9, verdict="keep")
+        demonstrate(rig, device, ticks=3, verdict="discard")
+        second_ns = demonstrate(rig, device, ticks=9, verdict="keep", released=(5, 6))
+        await_stage_or_end(device)
+        assert process.wait(60) == 0
+        assert process.stdout.read().startswith("2 episodes kept, 1 discarded, 21 frames, 0 late ticks")
+
+    data = Dataset(folder)
+    arrays = data.arrays()
+    assert [episode.length for episode in data.episodes] == [9, 9] and set(arrays.task) == {TASK}
+    ramp = np.arange(1, 10)[:, None] / 9
+    first, second = arrays.action[:9], arrays.action[9:]
+    np.testing.assert_allclose(first[:, :6], DELTA * ramp, atol=1e-6)
+    np.testing.assert_array_equal(first[:, 6], np.arange(1, 10) > 4)
+    # While the enabling switch was released the arm was told to stand.
+    np.testing.assert_array_equal(second[4:6, :6], 0)
+    # The actions are what moved the arm: it trails what was commanded by its lag alone.
+    moved = arrays.state[8, :3] - arrays.state[0, :3]
+    np.testing.assert_allclose(moved, first[:8, :3].sum(axis=0), atol=0.01)
+    # Until the first difference of the two episodes' commands everything is the same to the bit.
+    np.testing.assert_array_equal(arrays.state[:5], arrays.state[9:14])
+
+    for start_ns, rows in ((first_ns, slice(0, 9)), (second_ns, slice(9, 18))):
+        expected = [tick_ns(start_ns, tick, 15) for tick in range(1, 10)]
+        for column in ("state", "command", "front", "wrist"):
+            assert data.column(f"stamp_ns.{column}")[rows].tolist() == expected
+    assert data.image(0, "front").shape == (120, 160, 3)
+
+
+def await_stage_or_end(device):
+    """The recorder ends by itself after the last episode that was asked for; a moment later nobody answers."""
+    try:
+        await_stage(device, "finished")
+    except UserError:
+        pass
+
+
+def test_a_rig_without_cartesian_deltas_cannot_be_taught_by_hand():
+    rig = load_rig("lab").model_copy(update={"action_space": load_rig("lab").action_space.model_copy(update={"kind": "joint_velocity"})})
+    with pytest.raises(UserError, match="joint_velocity"):
+        Recorder(rig, None, None, None, None, TASK, 1)
+
+
+def test_no_arm_process_is_said_before_a_dataset_is_made(rig_file, new_rig, tmp_path):
+    folder = tmp_path / "none"
+    words = ["record", "--rig", str(new_rig()), "--task", TASK, "--episodes", "1", "--dataset", str(folder)]
+    done = subprocess.run([sys.executable, "-m", "robosteer_core.cli", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "no arm process at" in done.stderr and "robosteer arm" in done.stderr
+    assert "Traceback" not in done.stderr and not folder.exists()
+
+
+@pytest.mark.parametrize("now_ms, oldest_ms", [(1000, 1000), (1033, 1000), (1034, 1034), (1067, 1067), (1099, 1067)])
+def test_the_frame_of_an_instant_in_the_lab_is_the_last_on_the_cameras_grid(now_ms, oldest_ms):
+    rig = load_rig("lab")
+    assert oldest_frame_ns(rig, rig.cameras[0], now_ms * MS) == oldest_ms * MS
+
+
+def test_a_real_cameras_frame_may_be_two_periods_old():
+    rig = load_rig("lab")
+    real = rig.model_copy(update={"lab": None})
+    assert oldest_frame_ns(real, rig.cameras[0], 1000 * MS) == pytest.approx(1000 * MS - 2e9 / 30, abs=1)

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+from robosteer_sim.fci import wire
+from robosteer_sim.fci.firmware import Firmware
+from robosteer_sim.fci.kinematics import moved_by, twist_between
+from robosteer_sim.fci.wire import Controller, Generator, Mode, RobotError
+
+MS = 0.001
+
+
+@pytest.fixture
+def firmware(world):
+    return Firmware(world)
+
+
+def run(firmware, world, cycles, command=None):
+    """Let cycles go by; `command(cycle)` gives the client's packet. Returns the first violation."""
+    for cycle in range(cycles):
+        error = firmware.follow(command(cycle) if command else None)
+        world.step(firmware.torque())
+        error = error or firmware.after_step()
+        if error is not None:
+            return error
+    return None
+
+
+def packet(**fields):
+    result = np.zeros((), wire.CONTROL)
+    for name, value in fields.items():
+        result[name] = value
+    return result[()]
+
+
+def test_between_motions_the_arm_stays_and_feels_nothing(firmware, world):
+    start = world.joint_positions().copy()
+    assert run(firmware, world, 500) is None
+    assert np.abs(world.joint_positions() - start).max() < 1e-5
+    firmware.fill_state()
+    state = firmware.state
+    assert not state["O_F_ext_hat_K"].any() and not state["tau_ext_hat_filtered"].any()
+    assert state["robot_mode"] == Mode.IDLE and state["motion_generator_mode"] == Generator.IDLE
+    assert state["control_command_success_rate"] == 0.0
+    # At rest the joints carry the arm's weight and nothing else.
+    np.testing.assert_allclose(state["tau_J"], world.data.qfrc_gravcomp[world.arm_dof], atol=0.05)
+
+
+def test_the_arm_follows_joint_commands(firmware, world):
+    start = world.joint_positions().copy()
+    firmware.begin(Controller.JOINT_IMPEDANCE, Generator.JOINT_POSITION)
+    errors = []
+
+    def command(cycle):
+        errors.append(np.abs(firmware.state["q_d"] - world.joint_positions()).max() if cycle else 0.0)
+        firmware.fill_state()
+        return packet(q_c=start + 0.15 * (1 - np.cos(np.pi * min(cycle, 500) / 500)))
+
+    assert run(firmware, world, 800, command) is None
+    assert np.abs(world.joint_positions() - start - 0.3).max() < 3e-4
+    assert max(errors) < 3e-3
+
+
+def test_the_state_tells_the_commanded_motion_column_by_column(firmware, world):
+    firmware.begin(Controller.JOINT_IMPEDANCE, Generator.CARTESIAN_POSITION)
+    pose = world.end_effector_pose()
+    pose[:3, 3] += (2e-4, 0, -1e-4)
+    firmware.follow(packet(O_T_EE_c=pose.T.ravel()))
+    firmware.fill_state()
+    state = firmware.state
+    np.testing.assert_allclose(state["O_T_EE_c"].reshape(4, 4).T, pose, atol=1e-6)
+    np.testing.assert_allclose(state["O_dP_EE_c"], [0.2, 0, -0.1, 0, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(state["O_ddP_EE_c"], [200, 0, -100, 0, 0, 0], atol=1)
+    np.testing.assert_allclose(state["O_T_EE"].reshape(4, 4).T, world.end_effector_pose(), atol=1e-6)
+    assert (state["robot_mode"], state["motion_generator_mode"], state["controller_mode"]) == (2, 3, 0)
+    assert state["elbow"][0] == pytest.approx(world.joint_positions()[2]) and state["elbow"][1] == -1
+
+
+def test_under_torques_the_desired_motion_is_the_measured_one(firmware, world):
+    firmware.begin(Controller.EXTERNAL, Generator.NONE)
+    torque = np.array([0, 0, 0, 0, 0, 0, 0.9])
+    assert run(firmware, world, 50, lambda cycle: packet(tau_J_d=torque)) is None
+    firmware.fill_state()
+    state = firmware.state
+    np.testing.assert_allclose(state["tau_J_d"], torque, atol=1e-6)
+    np.testing.assert_array_equal(state["q_d"], state["q"])
+    np.testing.assert_array_equal(state["dq_d"], state["dq"])
+    np.testing.assert_array_equal(state["O_T_EE_c"], state["O_T_EE"])
+    assert state["dq"][6] > 0.05
+
+
+def test_pressing_on_the_table_shows_as_force_that_the_robot_exerts(firmware, world):
+    firmware.begin(Controller.JOINT_IMPEDANCE, Generator.CARTESIAN_POSITION)
+    # To a free place beside the objects, straight down to the table, and a little further: the fingers are 8 mm longer
+    # than to the point between their tips.
+    place, down = np.array([0.40, -0.27, 0.0]), np.diag([1.0, -1.0, -1.0])
+    start = world.end_effector_pose()
+    for height in (0.03, 0.0075):
+        target = np.eye(4)
+        target[:3, :3], target[:3, 3] = down, place + [0, 0, height]
+        way = twist_between(start, target, 1.5)
+        assert run(firmware, world, 1500, lambda ms: packet(O_T_EE_c=moved_by(start, way, (ms + 1) * MS).T.ravel())) is None  # noqa: B023
+        start = target
+    run(firmware, world, 300, lambda ms: packet(O_T_EE_c=target.T.ravel()))
+    firmware.fill_state()
+    force, torques = firmware.state["O_F_ext_hat_K"], firmware.state["tau_ext_hat_filtered"]
+    assert -200 < force[2] < -5 and -force[2] > 2 * np.linalg.norm(force[:2])
+    np.testing.assert_allclose(world.jacobian().T @ force, torques, atol=0.02 * np.abs(torques).max())
+    # The controller brings it up, but for what the joints' friction takes.
+    rest = firmware.state["tau_J_d"] - torques
+    assert np.all(np.abs(rest) < world.model.dof_frictionloss[world.arm_dof] + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("joint", "speed", "expected"),
+    [(6, 6.0, RobotError.JOINT_VELOCITY_VIOLATION), (3, 1.0, RobotError.JOINT_POSITION_LIMITS_VIOLATION)],
+)
+def test_passing_a_joint_limit_is_a_reflex_that_lasts_until_recovery(firmware, world, joint, speed, expected):
+    firmware.begin(Controller.EXTERNAL, Generator.NONE)
+
+    def command(cycle):
+        torque = -5.0 * world.joint_velocities()
+        torque[joint] = 10.0 * (speed - world.joint_velocities()[joint])
+        return packet(tau_J_d=torque)
+
+    assert run(firmware, world, 4000, command) == expected
+    firmware.reflex(expected)
+    run(firmware, world, 600)
+    assert np.abs(world.joint_velocities()).max() < 0.01
+    firmware.fill_state()
+    assert firmware.state["robot_mode"] == Mode.REFLEX
+    assert np.flatnonzero(firmware.state["errors"]).tolist() == [expected]
+    firmware.recover()
+    firmware.fill_state()
+    assert firmware.state["robot_mode"] == Mode.IDLE and not firmware.state["errors"].any()
+    # What ended the last motion stays readable until the next one.
+    assert np.flatnonzero(firmware.state["reflex_reason"]).tolist() == [expected]
+
+
+def test_a_tool_moves_the_end_effector_and_its_forces(firmware, world):
+    tool = np.eye(4)
+    tool[:3, 3] = (0.0, 0.0, 0.1)
+    firmware.set_tool(tool)
+    firmware.fill_state()
+    state = firmware.state
+    np.testing.assert_allclose(state["O_T_EE"].reshape(4, 4).T, world.end_effector_pose() @ tool, atol=1e-6)
+    np.testing.assert_allclose(state["F_T_EE"].reshape(4, 4).T, state["F_T_NE"].reshape(4, 4).T @ tool, atol=1e-6)
+    np.testing.assert_allclose(state["O_T_EE_c"], state["O_T_EE"], atol=1e-6)

@@ -1,0 +1,74 @@
+"""The simulated hand through franky."""
+
+import threading
+
+import franky
+import pytest
+
+TASK = "pick up the red cube"
+
+
+@pytest.fixture
+def gripper(lab, link):
+    link.reset(TASK, 0)
+    return franky.Gripper(lab.host)
+
+
+def test_homing_finds_the_widest_opening(gripper):
+    assert gripper.homing()
+    assert gripper.state.width == pytest.approx(gripper.max_width, abs=2e-3) and gripper.max_width == pytest.approx(0.08)
+
+
+def test_it_moves_to_a_width_and_says_when_it_is_there(gripper, link):
+    before = link.now_ns()
+    assert gripper.move(0.05, 0.05)
+    assert gripper.state.width == pytest.approx(0.05, abs=2e-3)
+    # 5 cm at 5 cm/s, and the time in which it is seen to stand still.
+    assert 1.0 <= (link.now_ns() - before) / 1e9 < 1.6
+    assert not gripper.state.is_grasped
+
+
+def test_grasping_nothing_is_told_by_the_tolerance(gripper):
+    gripper.move(0.06, 0.1)
+    assert not gripper.grasp(0.04, 0.1, 20.0, epsilon_inner=0.005, epsilon_outer=0.005)
+    assert not gripper.state.is_grasped
+    assert gripper.move(0.06, 0.1)
+    assert gripper.grasp(0.0, 0.1, 20.0, epsilon_inner=0.08, epsilon_outer=0.08)
+
+
+def test_a_width_that_it_has_not_is_an_error(gripper):
+    with pytest.raises(franky.CommandException, match="failed"):
+        gripper.move(0.2, 0.1)
+
+
+def test_a_later_command_aborts_the_one_before_and_stop_ends_it(gripper, lab, link):
+    gripper.homing()
+    outcome = []
+
+    def slowly():
+        try:
+            outcome.append(gripper.move(0.0, 0.01))
+        except franky.CommandException as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=slowly)
+    before = link.now_ns()
+    thread.start()
+    while link.now_ns() < before + 500_000_000:
+        pass
+    # libfranka sends the stop while the move is still unanswered.
+    assert gripper.stop()
+    thread.join(20)
+    assert outcome and "aborted" in str(outcome[0])
+    assert 0.02 < gripper.state.width < 0.079
+
+
+def test_a_reset_ends_what_the_hand_is_doing(gripper, link):
+    future = gripper.move_async(0.08, 0.01)
+    before = link.now_ns()
+    while link.now_ns() < before + 100_000_000:
+        pass
+    link.reset(TASK, 1)
+    with pytest.raises(franky.CommandException, match="aborted"):
+        future.get()
+    assert link.truth()["gripper_width_m"] < 1e-3

@@ -1,0 +1,78 @@
+"""Pretraining at its smallest size: one episode, four steps."""
+
+import numpy as np
+import pytest
+import torch
+
+from robosteer_core.rig import load_rig
+from robosteer_core.vla.policy import Normalisation, PolicyConfig
+from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
+from robosteer_sim.pretrain import INSTRUCTIONS, collect, paraphrases, train
+from robosteer_sim.tasks import parse
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collect, "EPISODES_PER_SHARD", 1)
+        path = tmp_path_factory.mktemp("shards") / "shard_0000.npz"
+        collect._shard(load_rig("lab"), path, 4, IMAGE_SIZE, 1_000_000)
+    return train.Shards([path], ("front", "wrist"))
+
+
+def policy(shards):
+    rig = load_rig("lab")
+    return new_policy(
+        PolicyConfig(
+            family="pi0", cameras=("front", "wrist"), image_size=IMAGE_SIZE, state_names=rig.state_names,
+            action_names=rig.action_space.names, action_hz=15, instruction_tokens=INSTRUCTION_TOKENS, flow_steps=5,
+            state=Normalisation.of(shards.state), action=Normalisation.of(shards.action),
+        ),
+        seed=0,
+    )  # fmt: skip
+
+
+def test_the_demo_task_is_new_and_its_object_and_colour_are_known():
+    tasks = [parse(instruction) for instruction in INSTRUCTIONS]
+    assert len(tasks) >= 8
+    assert all(task.verb != "press" for task in tasks)
+    assert not any("press" in wording for instruction in INSTRUCTIONS for wording in paraphrases(instruction))
+    assert any(task.kind == "button" for task in tasks) and any(task.colour == "red" for task in tasks)
+
+
+def test_an_episode_holds_images_states_and_steps_toward_its_target(shards):
+    assert INSTRUCTIONS[shards.instruction[0]] == "touch the red button"
+    assert shards.images["front"].shape == (len(shards), IMAGE_SIZE, IMAGE_SIZE, 3)
+    distances = np.linalg.norm(shards.state[:, :2] - shards.target[:, :2], axis=1)
+    assert distances[-1] < 0.02 < distances[0]
+    assert np.abs(shards.action[:, :3]).max() < 0.02
+
+
+def test_chunks_end_with_their_episode(shards):
+    actions, valid = shards.chunks(np.array([0, len(shards) - 2]), 8)
+    assert actions.shape == (2, 8, 7) and valid[0].all() and valid[1].tolist() == [True] * 2 + [False] * 6
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY", 2)
+    torch.set_num_threads(1)
+    whole = policy(shards)
+    (tmp_path / "a").mkdir()
+    train.train(whole, shards, tmp_path / "a", 4, seed=0)
+
+    losses, calls = train._losses, iter(range(99))
+
+    def killed(*arguments):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return losses(*arguments)
+
+    (tmp_path / "b").mkdir()
+    monkeypatch.setattr(train, "_losses", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(policy(shards), shards, tmp_path / "b", 4, seed=0)
+    monkeypatch.setattr(train, "_losses", losses)
+    resumed = policy(shards)
+    train.train(resumed, shards, tmp_path / "b", 4, seed=0)
+    for (name, one), (_, other) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
+        assert torch.equal(one, other), name

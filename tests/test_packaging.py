@@ -1,0 +1,131 @@
+"""What an installation gets: pins, the lock, and the set-up by make."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from robosteer_core.cli import SYSTEM_PACKAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT_TEXT = (ROOT / "pyproject.toml").read_text()
+PROJECT = tomllib.loads(PROJECT_TEXT)["project"]
+DIRECT = [line for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for line in group]
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lock():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return {normal(name): pin for name, pin in (line.split("==") for line in lines if not line.startswith("#"))}
+
+
+def test_every_dependency_is_pinned_and_says_why_it_is_there():
+    for line in DIRECT:
+        assert re.fullmatch(r"[A-Za-z0-9-]+==[0-9][0-9.]*", line), f"{line} is not pinned"
+        assert re.search(rf'"{re.escape(line)}", +# \w', PROJECT_TEXT), f"{line} has no reason beside it"
+
+
+def test_lock_holds_every_dependency_at_its_pin():
+    locked = lock()
+    assert {line: locked.get(normal(line.partition("==")[0])) for line in DIRECT} == {
+        line: line.partition("==")[2] for line in DIRECT
+    }
+
+
+def test_environment_of_the_tests_is_the_locked_one():
+    """What passes here is what an installation runs."""
+    assert {name: version(name).removesuffix("+cpu") for name in lock()} == lock()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """What `make setup` reads, in a folder of its own."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder, *arguments, **options):
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, **options)
+
+
+def test_repeated_set_up_is_quick_and_silent(checkout):
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    content = (checkout / "requirements.lock").read_bytes() + (checkout / "pyproject.toml").read_bytes()
+    key = hashlib.sha256(content).hexdigest()
+    (checkout / ".venv" / "robosteer.stamp").write_text(key + "\n")
+    began = time.monotonic()
+    done = make(checkout, "setup")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - began < 5
+
+
+def test_changed_lock_is_set_up_again(checkout):
+    """Seen by what it starts with: the environment is of a Python that robosteer does not run on."""
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "bin" / "python").symlink_to("/bin/false")
+    (checkout / ".venv" / "robosteer.stamp").write_text("another key\n")
+    done = make(checkout, "setup")
+    assert done.returncode == 2
+    assert "expected .venv to hold Python 3.11 or 3.12" in done.stderr and "rm -rf .venv" in done.stderr
+
+
+def test_without_a_fitting_python_the_set_up_says_what_to_install(checkout, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sed", "sha256sum", "cut", "cat", "id"):
+        (tools / name).symlink_to(shutil.which(name))
+    done = subprocess.run(
+        [shutil.which("make"), "setup"], cwd=checkout, capture_output=True, text=True, timeout=60, env={"PATH": str(tools)}
+    )
+    assert done.returncode == 2
+    assert "Python 3.11 or 3.12" in done.stderr and "python3-venv" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="system packages are checked on Debian and its kin")
+def test_who_is_not_root_is_told_what_to_type_before_anything_starts(checkout):
+    os.chmod(checkout, 0o755)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    # Folders above a test's own are closed to others, so make reads its file from standard input.
+    done = subprocess.run(
+        ["make", "-f", "-", "demo", "SYSTEM_PACKAGES=libegl1 no-such-package"],
+        input=(ROOT / "Makefile").read_text(), cwd="/", capture_output=True, text=True, timeout=60, **nobody,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "sudo apt-get install --yes" in done.stderr.replace("sudo apt-get update && ", "")
+    assert "no-such-package" in done.stderr
+    assert done.stdout == ""
+
+
+def test_make_and_the_command_line_name_the_same_system_packages():
+    assert f"SYSTEM_PACKAGES ?= {SYSTEM_PACKAGES}\n" in (ROOT / "Makefile").read_text()
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "\n    make test " in (ROOT / "README.md").read_text()
+    script = ROOT / ".ci" / "run"
+    assert script.read_text().endswith("exec make test\n")
+    assert os.access(script, os.X_OK)
+
+
+def test_every_file_of_a_package_is_installed():
+    """A file that is no Python and that package-data forgets is there in a checkout alone."""
+    patterns = tomllib.loads(PROJECT_TEXT)["tool"]["setuptools"]["package-data"]
+    installed = {path for package, globs in patterns.items() for pattern in globs for path in (ROOT / package).glob(pattern)}
+    command = ["git", "ls-files", "-z", "robosteer_core", "robosteer_sim", "robosteer_ros"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    forgotten = {name for name in listed if name and not name.endswith(".py") and ROOT / name not in installed}
+    assert forgotten == set()
