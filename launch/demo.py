@@ -26,7 +26,7 @@ from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.evaluation.trials import TrialRecord
 from robosteer_core.rig import Rig, load_rig
 
-TASK, OWN_TASK = "press the red button", "push the red cube"
+TASK, OWN_TASK = "press the red button", "touch the red button"
 #: Scenes of demonstrations and of trials never share a seed, nor does pretraining use either.
 DEMONSTRATION_SEED, TRIAL_SEED = 500_000, 700_000
 BASE = Path(__file__).resolve().parent.parent / "robosteer_sim" / "pretrain" / "base"

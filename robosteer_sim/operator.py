@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from robosteer_core.runtime.pose import TOOL_DOWN
-from robosteer_sim.scene import CUBE_HALF_M, HEIGHTS_M
+from robosteer_sim.scene import BOWL_BOTTOM_M, CUBE_HALF_M, HEIGHTS_M
 from robosteer_sim.tasks import parse
 
 #: From the point between the fingertips (the TCP) to the very end of the fingers, metres.
@@ -23,6 +23,8 @@ GAIN = 0.25
 #: How much higher the fingers stay per metre of horizontal distance from where they have to go down.
 FUNNEL_SLOPE = 2.5
 FUNNEL_RADIUS_M = 0.010
+#: A touch is a tap: at the surface each command leads back, so that no force builds up between command and hand.
+TAP_BACK_M = 0.004
 
 
 class Operator:
@@ -49,9 +51,12 @@ class Operator:
         return np.concatenate([step, turn, [opening]])
 
     def _touch(self, tcp, target, truth):
-        bottom = 0.006 if self.task.kind == "bowl" else HEIGHTS_M[self.task.kind]
-        # Half a millimetre into the surface: the hand comes to rest on it lightly, and stays.
-        return _funnel(tcp, target[:2], bottom + TIP_M - 0.0005), 0.0, 0.0, 0.008
+        surface = TIP_M + (BOWL_BOTTOM_M if self.task.kind == "bowl" else HEIGHTS_M[self.task.kind])
+        goal = _funnel(tcp, target[:2], surface - 0.003)
+        above = tcp[2] - surface
+        if above < 0.0005:
+            goal[2] = tcp[2] + TAP_BACK_M / GAIN
+        return goal, 0.0, 0.0, float(np.clip(0.12 * above, 0.0015, 0.008))
 
     def _press(self, tcp, target, truth):
         # Aimed well below the button: against it the command runs ahead of the hand until the spring gives way.

@@ -51,14 +51,15 @@ class Rollout:
         self._ticks += 1
         steps = _tick_ms(self._ticks, self._rig.rates.policy_hz) - _tick_ms(self._ticks - 1, self._rig.rates.policy_hz)
         rotation = target.rotation.as_matrix()
+        velocity = (target.position - start.position) / (steps * self._world.model.opt.timestep)
         for step in range(steps):
             if step % STEPS_PER_SETPOINT == 0:
                 fraction = min(1.0, (step + STEPS_PER_SETPOINT) / steps)
                 position = start.position + fraction * (target.position - start.position)
-            self._world.step(self._torque(position, rotation))
+            self._world.step(self._torque(position, rotation, velocity))
         self.commanded = target
 
-    def _torque(self, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    def _torque(self, position: np.ndarray, rotation: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         pose = self._world.end_effector_pose()
         jacobian = self._world.jacobian()
         error = self._error
@@ -68,8 +69,10 @@ class Rollout:
         error[3] = 0.5 * (relative[2, 1] - relative[1, 2])
         error[4] = 0.5 * (relative[0, 2] - relative[2, 0])
         error[5] = 0.5 * (relative[1, 0] - relative[0, 1])
-        velocity = jacobian @ self._world.joint_velocities()
-        return jacobian.T @ (self._stiffness * error - self._damping * velocity)
+        # Damped is what differs from the commanded velocity, as in the arm's controller: motion does not lag behind.
+        twist = jacobian @ self._world.joint_velocities()
+        twist[:3] -= velocity
+        return jacobian.T @ (self._stiffness * error - self._damping * twist)
 
     def _drive_gripper(self, opening: float) -> None:
         wanted = opening > 0.5

@@ -27,6 +27,7 @@ BUTTON_PRELOAD_N = 12.0
 BUTTON_STIFFNESS_N_PER_M = 1000.0
 BOWL_RADIUS_M = 0.055
 BOWL_HEIGHT_M = 0.035
+BOWL_BOTTOM_M = 0.006
 
 #: Height of each kind of object above the table, metres.
 HEIGHTS_M = {"cube": 2 * CUBE_HALF_M, "button": BUTTON_HOUSING_M + BUTTON_CAP_M, "bowl": BOWL_HEIGHT_M}
@@ -140,7 +141,7 @@ def _add_bowl(spec: mujoco.MjSpec, item: Item) -> None:
     body = spec.worldbody.add_body(name=item.name, pos=(*item.position, 0.001), quat=_yaw(item))
     body.add_freejoint(name=item.name)
     colour = (*COLOURS[item.colour], 1)
-    body.add_geom(name=item.name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=(0.036, 0.003, 0), pos=(0, 0, 0.003),
+    body.add_geom(name=item.name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=(0.036, BOWL_BOTTOM_M / 2, 0), pos=(0, 0, BOWL_BOTTOM_M / 2),
                   mass=0.06, rgba=colour)
     sides = 12
     for side in range(sides):

@@ -1,15 +1,12 @@
 """Pretraining of the small base policy in the lab: collect, train, measure. One resumable command."""
 
-#: What the base learns. Every object and every colour of the demo's task is a target here; pressing never occurs.
-INSTRUCTIONS = tuple(
-    f"{verb} the {colour} {kind}"
-    for verb, kind in (("touch", "cube"), ("touch", "button"), ("push", "cube"))
-    for colour in ("red", "green", "blue", "yellow")
-)
+#: What the base learns. Every object and every colour of the demo's task is a target here; pressing never occurs, nor any
+#: other motion that drives the hand against an object.
+INSTRUCTIONS = tuple(f"touch the {colour} {kind}" for kind in ("cube", "button", "bowl") for colour in ("red", "green", "blue", "yellow"))
 
 #: Half of the time the policy reads one of these in place of the verb, so that what the words point at does not hang on
 #: one verb: a new task brings a verb that it has never read.
-PARAPHRASES = {"touch": ("reach", "tap", "go to", "move to", "point at"), "push": ("slide", "shove", "move on")}
+PARAPHRASES = {"touch": ("reach", "tap", "go to", "move to", "point at")}
 
 
 def paraphrases(instruction: str) -> list[str]:

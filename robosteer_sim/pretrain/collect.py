@@ -19,8 +19,8 @@ from robosteer_sim.pretrain import INSTRUCTIONS
 
 EPISODES_PER_SHARD = 24
 MAX_TICKS = 90
-#: Ticks recorded after success: the last chunks are whole, and a touch is seen to rest where it is.
-TAIL_TICKS = {"touch": 14, "push": 3}
+#: Ticks recorded after success: the last chunks are whole, and the hand is seen to come back from a touch.
+TAIL_TICKS = 8
 #: Rendered at this size and averaged down; the live cameras' 640 x 480 gives the same picture at the policy's size.
 RENDER_WIDTH, RENDER_HEIGHT = 320, 240
 NOISES_M = (0.0, 0.004, 0.008)
@@ -73,7 +73,7 @@ def _episode(world, rig, camera_names, instruction, seed, image_size) -> list[di
     rollout, operator = Rollout(world, rig), Operator(instruction)
     random = np.random.default_rng([seed, 5])
     sigma, noise = random.choice(NOISES_M), np.zeros(3)
-    rows, tail = [], TAIL_TICKS[operator.task.verb]
+    rows, tail = [], TAIL_TICKS
     for _ in range(MAX_TICKS):
         truth = world.truth()
         action = operator.act(truth)

@@ -9,7 +9,7 @@ from robosteer_sim.pretrain import INSTRUCTIONS
 from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
 
-TASKS = ("press the red button", *INSTRUCTIONS, "pick up the red cube", "touch the green bowl")
+TASKS = ("press the red button", *INSTRUCTIONS, "push the red cube", "pick up the red cube")
 TRIALS, TICKS = 20, 180
 
 
