@@ -132,7 +132,7 @@ class _Tape:
 
     def __init__(self, arm) -> None:
         self._arm, self._hash = arm, hashlib.sha256()
-        self.state = arm.state
+        self.state, self.keep = arm.state, arm.keep
 
     def send(self, chunk: ActionChunk) -> None:
         for values in (chunk.stamps_ns - chunk.stamps_ns[0], chunk.positions, chunk.quaternions, chunk.gripper):

@@ -56,8 +56,13 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(folder, *arguments, **options):
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, **options)
+def make(folder, *arguments, environment=None, **options):
+    """A make of its own, also where the tests were started by one."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(
+        [shutil.which("make"), *arguments], cwd=folder, capture_output=True, text=True, timeout=60,
+        env=environment or inherited, **options,
+    )  # fmt: skip
 
 
 def test_repeated_set_up_is_quick_and_silent(checkout):
@@ -87,9 +92,7 @@ def test_without_a_fitting_python_the_set_up_says_what_to_install(checkout, tmp_
     tools.mkdir()
     for name in ("sed", "sha256sum", "cut", "cat", "id"):
         (tools / name).symlink_to(shutil.which(name))
-    done = subprocess.run(
-        [shutil.which("make"), "setup"], cwd=checkout, capture_output=True, text=True, timeout=60, env={"PATH": str(tools)}
-    )
+    done = make(checkout, "setup", environment={"PATH": str(tools)})
     assert done.returncode == 2
     assert "Python 3.11 or 3.12" in done.stderr and "python3-venv" in done.stderr
     assert not (checkout / ".venv").exists()
@@ -100,10 +103,8 @@ def test_who_is_not_root_is_told_what_to_type_before_anything_starts(checkout):
     os.chmod(checkout, 0o755)
     nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     # Folders above a test's own are closed to others, so make reads its file from standard input.
-    done = subprocess.run(
-        ["make", "-f", "-", "demo", "SYSTEM_PACKAGES=libegl1 no-such-package"],
-        input=(ROOT / "Makefile").read_text(), cwd="/", capture_output=True, text=True, timeout=60, **nobody,
-    )  # fmt: skip
+    arguments = ["-f", "-", "demo", "SYSTEM_PACKAGES=libegl1 no-such-package"]
+    done = make("/", *arguments, input=(ROOT / "Makefile").read_text(), **nobody)
     assert done.returncode == 2
     assert "sudo apt-get install --yes" in done.stderr.replace("sudo apt-get update && ", "")
     assert "no-such-package" in done.stderr

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from robosteer_core.runtime.pose import Pose
+from robosteer_core.runtime.quaternion import turned
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,10 @@ def integrate_deltas(start: Pose, actions: np.ndarray, first_stamp_ns: int, peri
     `actions` (N, 7): translation [m] and rotation vector [rad] in the base frame, gripper opening. Action i is reached
     at `first_stamp_ns + i * period_ns`.
     """
-    poses = []
-    pose = start
-    for action in actions:
-        pose = pose.moved(action[:6])
-        poses.append(pose)
+    quaternions = np.array(list(accumulate(actions[:, 3:6], turned, initial=start.quaternion))[1:])
     return ActionChunk(
         stamps_ns=first_stamp_ns + period_ns * np.arange(len(actions), dtype=np.int64),
-        positions=np.array([p.position for p in poses]),
-        quaternions=np.array([p.quaternion for p in poses]),
+        positions=start.position + np.cumsum(actions[:, :3], axis=0),
+        quaternions=quaternions,
         gripper=np.clip(actions[:, 6], 0.0, 1.0),
     )

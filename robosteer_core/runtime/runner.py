@@ -25,6 +25,7 @@ class Clock(Protocol):
 class ArmLink(Protocol):
     def state(self) -> ArmState: ...
     def send(self, chunk: ActionChunk) -> None: ...
+    def keep(self) -> None: ...
 
 
 def tick_ns(start_ns: int, tick: int, hz: float) -> int:
@@ -83,6 +84,9 @@ class PolicyRunner:
             watch(observation)
             if tick % EXECUTED == 0:
                 self._decide(observation, tick_ns(start_ns, tick + 1, hz), int(1e9 / hz), statistics)
+            else:
+                # The watchdog holds the arm after as long as one chunk is executed: say that this loop is alive.
+                self._arm.keep()
         return statistics
 
     def _decide(self, observation: Observation, first_ns: int, period_ns: int, statistics: RunStatistics) -> None:
