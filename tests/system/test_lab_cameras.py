@@ -2,16 +2,12 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import yaml
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
@@ -23,57 +19,25 @@ MS = 1_000_000
 TASK = "press the red button"
 
 
-@contextmanager
-def command(*words):
-    """A `robosteer` command that has printed its line; ended by SIGTERM."""
-    process = subprocess.Popen([sys.executable, "-m", "robosteer_core.cli", *words], stdout=subprocess.PIPE, text=True)
-    patience = threading.Timer(90, process.kill)
-    patience.start()
-    try:
-        assert process.stdout.readline().startswith("robosteer sim")
-        patience.cancel()
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-
-
 def segments(rig):
     return sorted(name for name in os.listdir("/dev/shm") if rig.name in name)
 
 
 @pytest.fixture(scope="module")
-def rig_file(tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        control = f"127.0.0.1:{free.getsockname()[1]}"
-    rig = load_rig("lab").model_dump(mode="json")
-    cameras = [{**camera, "width": 320, "height": 240} for camera in rig["cameras"]]
-    path = tmp_path_factory.mktemp("rig") / "rig.yaml"
-    path.write_text(
-        yaml.safe_dump({**rig, "name": f"cameras{os.getpid()}", "cameras": cameras, "lab": {"control": control}})
-    )
-    return path
+def rig_file(new_rig):
+    cameras = [camera.model_dump(mode="json") | {"width": 320, "height": 240} for camera in load_rig("lab").cameras]
+    return new_rig(name=f"cameras{os.getpid()}", cameras=cameras)
 
 
 @pytest.fixture(scope="module")
-def rig(rig_file):
-    return load_rig(rig_file)
-
-
-@pytest.fixture(scope="module")
-def lab(rig_file):
-    address = f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.1"
-    with command("sim", "serve", "--rig", str(rig_file), "--host", address) as process:
+def lab(rig_file, start_lab):
+    with start_lab(rig_file) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
-def cameras(lab, rig_file):
-    with command("sim", "cameras", "--rig", str(rig_file)) as process:
+def cameras(lab, rig_file, start):
+    with start("sim", "cameras", "--rig", str(rig_file), line="drawing") as process:
         yield process
 
 
@@ -141,7 +105,7 @@ def test_a_second_camera_process_on_the_same_lab_is_refused_and_the_first_goes_o
         assert front.read(now_ns + 34 * MS).stamp_ns > now_ns
 
 
-def test_a_killed_camera_process_frees_the_lab_and_its_successor_goes_on(rig, rig_file, cameras):
+def test_a_killed_camera_process_frees_the_lab_and_its_successor_goes_on(rig, rig_file, cameras, start):
     with RealSense(rig.cameras[0], rig) as front:
         with LabLink(rig.lab.control, "policy", 2) as policy:
             now_ns = policy.wait(0).now_ns
@@ -151,7 +115,7 @@ def test_a_killed_camera_process_frees_the_lab_and_its_successor_goes_on(rig, ri
             cameras.wait(10)
             assert len(segments(rig)) == 2, "left behind, to be replaced"
             assert policy.wait(now_ns + 300 * MS).now_ns == now_ns + 300 * MS, "the lab must not wait for the dead"
-        with command("sim", "cameras", "--rig", str(rig_file)) as successor:
+        with start("sim", "cameras", "--rig", str(rig_file), line="drawing") as successor:
             with LabLink(rig.lab.control, "policy", 2) as policy:
                 state = policy.wait(policy.joined_ns + 100 * MS)
                 frame = front.read(policy.joined_ns + 34 * MS)

@@ -1,8 +1,6 @@
-"""The demo as a user runs it, at the smallest size. Run by hand: pytest tests/benchmarks/check_demo.py"""
+"""The demo as a user runs it, at the smallest size."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,26 +11,9 @@ import yaml
 from robosteer_core.evaluation.report import read_report
 from robosteer_core.rig import load_rig
 
-ROOT = Path(__file__).resolve().parents[2]
+DEMO = Path(__file__).resolve().parents[2] / "launch" / "demo.py"
 KEYS = """task demos n_heads heads scored_part k cv_mse trainable_parameters full_lora_parameters finetune_s base
 base_on_own_task steered steered_blind random_heads sim_s_per_wall_s policy_ms late_ticks wall_s seed""".split()
-
-
-@pytest.fixture(scope="module")
-def rig_file(tmp_path_factory):
-    """The lab's rig at addresses of its own."""
-    ports = []
-    for _ in range(3):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(f"127.0.0.1:{free.getsockname()[1]}")
-    rig = load_rig("lab").model_dump(mode="json")
-    rig["name"] = f"demo{os.getpid()}"
-    rig["arm"] |= {"address": f"127.88.{os.getpid() % 250 + 1}.1", "command_address": ports[0]}
-    rig |= {"lab": {"control": ports[1]}, "teleop_address": ports[2]}
-    path = tmp_path_factory.mktemp("rig") / "rig.yaml"
-    path.write_text(yaml.safe_dump(rig))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +21,7 @@ def demo(rig_file, tmp_path_factory):
     """Two demonstrations, one trial of each condition, five steps of finetuning of the shipped base."""
     out = tmp_path_factory.mktemp("demo") / "run"
     words = ["--out", str(out), "--rig", str(rig_file), "--demos", "2", "--trials", "1", "--steps", "5"]
-    run = subprocess.run([sys.executable, str(ROOT / "launch" / "demo.py"), *words], capture_output=True, text=True, timeout=900)
+    run = subprocess.run([sys.executable, str(DEMO), *words], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return out
 
@@ -76,7 +57,7 @@ def test_no_process_of_the_lab_is_left(demo, rig_file):
 
 def test_a_trial_repeats_to_the_bit_on_a_loaded_machine(demo, rig_file, tmp_path):
     """The same seed twice, the second time with both cores busy: the same commands were sent, the same outcome came."""
-    sys.path.insert(0, str(ROOT / "launch"))
+    sys.path.insert(0, str(DEMO.parent))
     try:
         from demo import lab
     finally:

@@ -1,0 +1,102 @@
+"""The lab's processes as they are in use, at addresses of their own."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+import yaml
+
+from robosteer_core.rig import load_rig
+
+_numbers = count(1)
+
+
+@contextmanager
+def running(*words, line):
+    """A `robosteer` command that has printed a line with `line` in it; ended by SIGTERM."""
+    process = subprocess.Popen([sys.executable, "-m", "robosteer_core.cli", *words], stdout=subprocess.PIPE, text=True)
+    try:
+        found = process.stdout.readline()
+        assert line in found, f"{words} printed {found!r} instead of a line with {line!r}"
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+
+
+def write_rig(folder, free_port, changes):
+    """A rig file like the lab's at addresses of its own; `changes` by section are laid over it."""
+    rig = load_rig("lab").model_dump(mode="json")
+    # The FCI's ports are fixed, so each lab gets an address of its own.
+    host = f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.{next(_numbers)}"
+    rig["arm"] |= {"address": host, "command_address": f"127.0.0.1:{free_port()}"}
+    rig |= {"lab": {"control": f"127.0.0.1:{free_port()}"}, "teleop_address": f"127.0.0.1:{free_port()}"}
+    for section, values in changes.items():
+        rig[section] = rig[section] | values if isinstance(values, dict) else values
+    path = folder / f"rig{next(_numbers)}.yaml"
+    path.write_text(yaml.safe_dump(rig))
+    return path
+
+
+@pytest.fixture(scope="session")
+def free_ports():
+    """A function that gives ports of the loopback interface nobody listens on, a different one at each call."""
+    given = []
+
+    def give() -> int:
+        # Kept bound until the end, without listening: the system gives none of them out twice.
+        keeper = socket.socket()
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        given.append(keeper)
+        return keeper.getsockname()[1]
+
+    yield give
+    for keeper in given:
+        keeper.close()
+
+
+@pytest.fixture(scope="session")
+def new_rig(tmp_path_factory, free_ports):
+    """A function that writes a rig file, like the lab's but at addresses of its own: `new_rig(limits={...})`."""
+    return lambda **changes: write_rig(tmp_path_factory.mktemp("rig"), free_ports, changes)
+
+
+@pytest.fixture(scope="session")
+def start():
+    """`with start("sim", "cameras", ..., line="drawing") as process`: a command that has printed its line."""
+    return running
+
+
+@pytest.fixture(scope="session")
+def start_lab():
+    """A context manager that runs the lab of a rig file: `with start_lab(path, pace="real") as process`."""
+
+    def start(path, pace="free"):
+        address = load_rig(path).arm.address
+        return running("sim", "serve", "--rig", str(path), "--host", address, "--pace", pace, line="accepting")
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def start_arm():
+    """A context manager that runs the arm process of a rig file."""
+    return lambda path: running("arm", "--rig", str(path), line="ready")
+
+
+@pytest.fixture(scope="module")
+def rig_file(new_rig):
+    return new_rig()
+
+
+@pytest.fixture(scope="module")
+def rig(rig_file):
+    return load_rig(rig_file)
