@@ -1,0 +1,104 @@
+"""The loop of a running policy, on a clock that is only a number."""
+
+import numpy as np
+import pytest
+
+from robosteer_core.rig import load_rig
+from robosteer_core.runtime.observation import ArmState, Observation
+from robosteer_core.runtime.pose import Pose
+from robosteer_core.runtime.runner import EXECUTED, PolicyRunner
+
+MS = 1_000_000
+START = Pose(np.array([0.5, 0.0, 0.3]), np.array([1.0, 0.0, 0.0, 0.0]))
+ACTIONS = np.tile([0.01, 0, 0, 0, 0, 0, 1.0], (8, 1))
+
+
+class Clock:
+    def __init__(self):
+        self.time_ns = 0
+
+    def now_ns(self):
+        return self.time_ns
+
+    def sleep_until_ns(self, stamp_ns):
+        self.time_ns = max(self.time_ns, stamp_ns)
+        return self.time_ns
+
+
+class Arm:
+    """Notes when it heard what."""
+
+    def __init__(self, clock):
+        self.clock, self.chunks, self.kept = clock, [], []
+
+    def state(self):
+        return ArmState(self.clock.time_ns, START, START, np.zeros(7), np.zeros(6), 0.0, "tracking")
+
+    def send(self, chunk):
+        self.chunks.append((self.clock.time_ns, chunk))
+
+    def keep(self):
+        self.kept.append(self.clock.time_ns)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def arm(clock):
+    return Arm(clock)
+
+
+@pytest.fixture
+def runner(clock, arm):
+    """A function that makes a runner on the lab's rig or, without a lab, on one of a real arm."""
+
+    def make(act=lambda observation: ACTIONS, lab=True):
+        rig = load_rig("lab")
+        rig = rig if lab else rig.model_copy(update={"lab": None})
+        observe = lambda stamp_ns, instruction: Observation(stamp_ns, {}, arm.state(), instruction)  # noqa: E731
+        return PolicyRunner(rig, clock, arm, observe, act)
+
+    return make
+
+
+def run(runner, seconds=1.0, finished=lambda: False):
+    return runner.run("press the red button", seconds, finished, lambda observation: None)
+
+
+def test_every_third_tick_decides_and_the_others_say_that_the_loop_lives(runner, arm):
+    statistics = run(runner())
+    assert statistics.ticks == 15 and len(arm.chunks) == 5 and len(arm.kept) == 10
+    assert EXECUTED == 3 and statistics.late_ticks == 0
+    # The watchdog never waits longer than from one tick to the next, plus what inference is charged.
+    heard = sorted([time for time, _ in arm.chunks] + arm.kept)
+    assert max(np.diff(heard)) <= (67 + 40) * MS
+
+
+def test_actions_start_one_tick_after_what_they_answer_to_and_integrate_on_the_command(runner, arm):
+    run(runner())
+    sent, chunk = arm.chunks[1]
+    assert sent == 240 * MS, "40 ms of robot time are charged after the tick at 200 ms"
+    assert chunk.stamps_ns[0] == 267 * MS
+    np.testing.assert_allclose(chunk.positions[:, 0], 0.5 + 0.01 * np.arange(1, 9))
+    np.testing.assert_allclose(chunk.quaternions, np.tile(START.quaternion, (8, 1)))
+
+
+def test_on_a_real_arm_time_is_what_the_clock_says(runner, arm):
+    run(runner(lab=False))
+    assert [time for time, _ in arm.chunks] == [0, 200 * MS, 400 * MS, 600 * MS, 800 * MS]
+
+
+def test_a_slow_policy_is_counted_as_late(runner, clock):
+    def slow(observation):
+        clock.time_ns += 500 * MS
+        return ACTIONS
+
+    assert run(runner(slow, lab=False)).late_ticks > 0
+
+
+def test_it_ends_at_the_tick_at_which_the_task_is_over(runner, arm):
+    statistics = run(runner(), finished=lambda: len(arm.chunks) == 2)
+    assert statistics.ticks == 5 and len(arm.chunks) == 2
