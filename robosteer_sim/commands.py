@@ -82,8 +82,8 @@ def pretrain(
     work: Annotated[Path, typer.Option(help="Folder of episodes and training state; an interrupted call goes on in it.")] = Path(
         "runs/pretrain/work"
     ),
-    episodes: Annotated[int, typer.Option(min=1)] = 1200,
-    steps: Annotated[int, typer.Option(min=1)] = 7000,
+    episodes: Annotated[int, typer.Option(min=1)] = 2400,
+    steps: Annotated[int, typer.Option(min=1)] = 8000,
     trials: Annotated[int, typer.Option(min=1, help="Per training task, to measure the result.")] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     processes: Annotated[int, typer.Option(min=1)] = 2,

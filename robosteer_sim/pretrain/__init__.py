@@ -1,8 +1,14 @@
 """Pretraining of the small base policy in the lab: collect, train, measure. One resumable command."""
 
-#: What the base learns. Every object and every colour of the demo's task is a target here; pressing never occurs, nor any
-#: other motion that drives the hand against an object.
-INSTRUCTIONS = tuple(f"touch the {colour} {kind}" for kind in ("cube", "button", "bowl") for colour in ("red", "green", "blue", "yellow"))
+from itertools import product
+
+from robosteer_sim.scene import COLOURS, KINDS
+
+#: Every object of the lab, as (kind, colour).
+OBJECTS = tuple(product(KINDS, COLOURS))
+#: What the base learns, one instruction per object. Every object and every colour of the demo's task is a target here;
+#: pressing never occurs, nor any other motion that drives the hand against an object.
+INSTRUCTIONS = tuple(f"touch the {colour} {kind}" for kind, colour in OBJECTS)
 
 #: Half of the time the policy reads one of these in place of the verb, so that what the words point at does not hang on
 #: one verb: a new task brings a verb that it has never read.

@@ -2,6 +2,9 @@
 
 The executed command carries noise, the recorded one does not (DART, arXiv 1703.09327): the policy sees the states that
 its own errors lead to, with the right way back.
+
+One row is one tick: an image per camera, `state` (7,), `action` (7,), `objects` (3,) as indices of OBJECTS and their
+`places` (3, 3) in metres, base frame; the first object is the one that the episode's instruction names.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 from rich.progress import track
 
 from robosteer_core.rig import Rig
-from robosteer_sim.pretrain import INSTRUCTIONS
+from robosteer_sim.pretrain import INSTRUCTIONS, OBJECTS
 
 EPISODES_PER_SHARD = 24
 MAX_TICKS = 90
@@ -74,20 +77,22 @@ def _episode(world, rig, camera_names, instruction, seed, image_size) -> list[di
     random = np.random.default_rng([seed, 5])
     sigma, noise = random.choice(NOISES_M), np.zeros(3)
     rows, tail = [], TAIL_TICKS
+    items = world.scene.items
+    objects = np.array([OBJECTS.index((item.kind, item.colour)) for item in items])
     for _ in range(MAX_TICKS):
         truth = world.truth()
         action = operator.act(truth)
         images = {f"image_{name}": resize(_renderer.render(world.data, name, depth=False)[0], image_size) for name in camera_names}
-        target = np.array(truth["objects"][operator.task.target][:3])
+        places = np.array([truth["objects"][item.name][:3] for item in items])
         rows.append({
-            **images, "state": rollout.state(), "action": action.astype(np.float32), "target": target.astype(np.float32),
-            "instruction": np.int64(INSTRUCTIONS.index(instruction)), "episode": np.int64(seed),
+            **images, "state": rollout.state(), "action": action.astype(np.float32),
+            "objects": objects, "places": places.astype(np.float32), "episode": np.int64(seed),
         })  # fmt: skip
         tail -= world.success()
         if tail < 0 or truth["failure"]:
             break
         noise = NOISE_MEMORY * noise + np.sqrt(1 - NOISE_MEMORY**2) * random.normal(0, sigma, 3)
         # Close to the object the noise would knock it over; a wrong example would be learnt.
-        near = np.linalg.norm(rollout.measured().position - target) < 0.06
+        near = np.linalg.norm(rollout.measured().position - places[0]) < 0.06
         rollout.apply(action + np.pad(np.zeros(3) if near else noise, (0, 4)))
     return rows

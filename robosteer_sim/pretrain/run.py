@@ -79,7 +79,8 @@ backbone and a Gemma action expert of {policy.backbone.config.num_hidden_layers}
 - Made by: `robosteer sim pretrain --episodes {episodes} --steps {steps} --seed {seed}`; {minutes:.0f} minutes in the last call
 - Data: {episodes} episodes ({len(shards)} frames at {policy.config.action_hz:g} Hz) of the scripted operator in the simulated lab, noise on the executed
   commands, none on the recorded ones; {len(INSTRUCTIONS)} instructions, none of which presses
-- Loss: flow matching, and the place of the target read from the instruction's last token (that head is not part of the file)
+- Loss: flow matching, and the place of an object that is named, read from the instruction's last token (the head that reads
+  it is not part of the file)
 - Not for any real robot: it has seen nothing but this lab
 
 Success in scenes that it was not trained on, inside one process without FCI, 12 s a trial:

@@ -11,13 +11,16 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from robosteer_core.vla.pi0 import Inputs, Pi0Policy
+from robosteer_core.vla.pi0 import Inputs, Pi0Policy, Prefix
 from robosteer_sim.pretrain import INSTRUCTIONS, paraphrases
+from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
 
 BATCH = 32
 DRAWS = 3
 PEAK_RATE, WARM_UP = 1.5e-3, 200
-AUXILIARY_WEIGHT = 1.0
+PLACE_WEIGHT = 1.0
+NEAR_M, NEAR_WEIGHT = 0.04, 0.25
+PLACEMENT_CENTRE_M, SPREAD_M = (PLACEMENT_LOW_M + PLACEMENT_HIGH_M) / 2, 0.09
 SAVE_EVERY = 500
 
 
@@ -28,11 +31,19 @@ class Shards:
         shards = [np.load(path) for path in paths]
         read = lambda key: np.concatenate([shard[key] for shard in shards])  # noqa: E731
         self.images = {name: read(f"image_{name}") for name in cameras}
-        self.state, self.action, self.target = read("state"), read("action"), read("target")
-        self.instruction, self.episode = read("instruction"), read("episode")
+        self.state, self.action, self.episode = read("state"), read("action"), read("episode")
+        self.objects, self.places = read("objects"), read("places")
+        # Most of an episode's ticks are spent close to the target, where nothing is left to be found.
+        far = np.linalg.norm(self.state[:, :2] - self.places[:, 0, :2], axis=1) > NEAR_M
+        weight = np.where(far, 1.0, NEAR_WEIGHT)
+        self._upto = np.cumsum(weight) / weight.sum()
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Rows (count,) to train on."""
+        return np.searchsorted(self._upto, random.random(count))
 
     def chunks(self, rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Actions (rows, length, A) that follow each row, and which of them (rows, length) lie in its episode."""
@@ -59,8 +70,8 @@ class Wordings:
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-class TargetHead(nn.Module):
-    """Reads the target's place from the instruction's last token, one layer before the backbone's end.
+class PlaceHead(nn.Module):
+    """Reads the place of the object that is named from the instruction's last token, one layer before the backbone's end.
 
     It stands for the vision-language co-training of a real VLA: from the flow loss alone a model of this size learns
     the average motion long before it learns what the words point at. It is not part of the checkpoint.
@@ -78,7 +89,7 @@ class TargetHead(nn.Module):
 def train(policy: Pi0Policy, shards: Shards, work: Path, steps: int, seed: int) -> None:
     """Train in place for `steps` steps; state is kept in `work`, so that a killed run goes on where it was saved."""
     torch.manual_seed(seed)
-    head = TargetHead(policy.backbone.config.hidden_size)
+    head = PlaceHead(policy.backbone.config.hidden_size)
     modules = nn.ModuleList([policy.model, head])
     used = [p for name, p in modules.named_parameters() if "dit.embed_tokens" not in name]
     optimiser = torch.optim.AdamW(used, lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=1e-4, fused=True)
@@ -101,7 +112,7 @@ def train(policy: Pi0Policy, shards: Shards, work: Path, steps: int, seed: int) 
                 group["lr"] = _rate(step, steps)
             losses = _losses(policy, head, shards, wordings, np.random.default_rng([seed, step]))
             optimiser.zero_grad()
-            (losses["flow"] + AUXILIARY_WEIGHT * losses["target"]).backward()
+            (losses["flow"] + PLACE_WEIGHT * losses["place"]).backward()
             nn.utils.clip_grad_norm_(used, 1.0)
             optimiser.step()
             for key, value in losses.items():
@@ -123,14 +134,24 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _losses(policy, head, shards, wordings, random) -> dict[str, torch.Tensor]:
-    rows = random.integers(0, len(shards), BATCH)
-    ids, mask = wordings.draw(shards.instruction[rows], random)
+    rows = shards.draw(BATCH, random)
     # Cameras differ in exposure and gain.
     gain = random.uniform(0.85, 1.15, (BATCH, 1, 1, 1))
     images = {name: np.clip(pixels[rows] * gain, 0, 255).astype(np.uint8) for name, pixels in shards.images.items()}
     inputs = policy.inputs(images, shards.state[rows], ["-"] * BATCH)
-    inputs = Inputs(inputs.pixels, ids, mask, inputs.state)
-    prefix = policy.prefix(inputs)
+
+    def asked(which: np.ndarray) -> tuple[Prefix, torch.Tensor]:
+        """The prefix when the words name object `which` (B,) of each scene, and how far the place read from it is off."""
+        ids, mask = wordings.draw(shards.objects[rows, which], random)
+        prefix = policy.prefix(Inputs(inputs.pixels, ids, mask, inputs.state))
+        place = shards.places[rows, which, :2]
+        beside = np.clip(place - shards.state[rows, :2], -0.2, 0.2)
+        wanted = torch.from_numpy(np.concatenate([(place - PLACEMENT_CENTRE_M) / SPREAD_M, beside / SPREAD_M], axis=1)).float()
+        return prefix, ((head(prefix.hidden[-2], mask) - wanted) ** 2).mean()
+
+    prefix, off_target = asked(np.zeros(BATCH, int))
+    # The same pictures with other words: only what the words name tells the two apart.
+    _, off_other = asked(random.integers(1, shards.objects.shape[1], BATCH))
     actions, valid = shards.chunks(rows, policy.chunk_size)
     actions = policy.normalised_actions(actions).repeat_interleave(DRAWS, 0)
     valid = torch.from_numpy(valid).repeat_interleave(DRAWS, 0)
@@ -138,10 +159,4 @@ def _losses(policy, head, shards, wordings, random) -> dict[str, torch.Tensor]:
     noise = torch.randn(actions.shape, generator=generator)
     time = policy.draw_time(len(actions), generator)
     errors = policy.loss(prefix.repeated(DRAWS), inputs.state.repeat_interleave(DRAWS, 0), actions, noise, time)
-    place = shards.target[rows][:, :2]
-    beside = np.clip(place - shards.state[rows][:, :2], -0.2, 0.2)
-    wanted = torch.from_numpy(np.concatenate([(place - [0.49, 0.0]) / 0.09, beside / 0.09], axis=1)).float()
-    return {
-        "flow": errors[valid].mean(),
-        "target": ((head(prefix.hidden[-2], inputs.mask) - wanted) ** 2).mean(),
-    }
+    return {"flow": errors[valid].mean(), "place": (off_target + off_other) / 2}

@@ -41,11 +41,18 @@ def test_the_demo_task_is_new_and_its_object_and_colour_are_known():
 
 
 def test_an_episode_holds_images_states_and_steps_toward_its_target(shards):
-    assert INSTRUCTIONS[shards.instruction[0]] == "touch the red button"
+    assert INSTRUCTIONS[shards.objects[0, 0]] == "touch the red button" and len(set(shards.objects[0])) == 3
     assert shards.images["front"].shape == (len(shards), IMAGE_SIZE, IMAGE_SIZE, 3)
-    distances = np.linalg.norm(shards.state[:, :2] - shards.target[:, :2], axis=1)
+    distances = np.linalg.norm(shards.state[:, :2] - shards.places[:, 0, :2], axis=1)
     assert distances[-1] < 0.02 < distances[0]
     assert np.abs(shards.action[:, :3]).max() < 0.02
+
+
+def test_ticks_close_to_the_target_are_drawn_less_often(shards):
+    rows = shards.draw(4000, np.random.default_rng(0))
+    far = np.linalg.norm(shards.state[:, :2] - shards.places[:, 0, :2], axis=1) > train.NEAR_M
+    expected = far.sum() / (far.sum() + train.NEAR_WEIGHT * (~far).sum())
+    assert far[rows].mean() == pytest.approx(expected, abs=0.03) and far.mean() < expected
 
 
 def test_chunks_end_with_their_episode(shards):
