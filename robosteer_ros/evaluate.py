@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +26,6 @@ from robosteer_core.runtime.runner import PolicyRunner
 from robosteer_core.vla.pi0 import Pi0Policy, fingerprint, load_policy
 from robosteer_ros.hardware.arm.client import Refused
 from robosteer_ros.hardware.station import Station
-
-logger = logging.getLogger(__name__)
 
 TRIAL_S = 12.0
 GREY = 128
@@ -102,13 +99,13 @@ class Trials:
         video = TrialVideo(self._rig.rates.policy_hz) if trial.seed in self._videos else None
         tape = _Tape(arm)
         runner = PolicyRunner(self._rig, clock, tape, self._station.observe, self._policies[trial.condition](trial.seed))
-        began = time.perf_counter()
+        began, refused = time.perf_counter(), None
         try:
             arm.start()
             runner.run(trial.task, TRIAL_S, self._over, _watcher(video))
         except Refused as refusal:
             # A policy that drives the arm into a reflex has failed; the trials go on.
-            logger.warning("%s, seed %d: %s", trial.condition, trial.seed, refusal)
+            refused = str(refusal)
         finally:
             end_ns, truth = clock.now_ns(), link.truth()
             arm.stop()
@@ -118,7 +115,7 @@ class Trials:
         if video is not None:
             video.save(self._out / "videos" / f"{trial.condition}_{trial.seed}.mp4")
         return TrialRecord(
-            trial=trial, success=truth["success"], robot_s=(end_ns - start_ns) / 1e9, wall_s=wall_s,
+            trial=trial, success=truth["success"], failure=refused or truth["failure"], robot_s=(end_ns - start_ns) / 1e9, wall_s=wall_s,
             ticks=statistics.ticks, late_ticks=statistics.late_ticks, policy_ms=tuple(statistics.policy_ms), digest=tape.digest(),
         )  # fmt: skip
 

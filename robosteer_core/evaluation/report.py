@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.statistics import PairedComparison, SuccessRate, compare_paired
-from robosteer_core.evaluation.trials import TrialRecord, outcomes
+from robosteer_core.evaluation.trials import TrialRecord, by_seed
 
 Count = Annotated[int, Field(ge=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -134,23 +134,23 @@ def _page(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    by_condition = {condition: outcomes(records, condition) for condition in CONDITIONS}
+    tried = {condition: by_seed(records, condition) for condition in CONDITIONS}
     return templates.get_template("report.html").render(
         report=report,
         details=details,
         conditions=CONDITIONS,
         seeds=sorted({record.trial.seed for record in records if record.trial.condition in CONDITIONS}),
-        outcomes=by_condition,
-        comparison=_compare(by_condition["base"], by_condition["steered"]),
+        tried=tried,
+        comparison=_compare(tried["base"], tried["steered"]),
         images={"head_map": _data_uri(head_map), "success": _data_uri(success)},
         videos=videos,
     )
 
 
-def _compare(first: Mapping[int, bool], second: Mapping[int, bool]) -> PairedComparison | None:
+def _compare(first: Mapping[int, TrialRecord], second: Mapping[int, TrialRecord]) -> PairedComparison | None:
     """The paired test over the seeds that both have, None without any."""
     shared = sorted(first.keys() & second.keys())
-    return compare_paired([first[seed] for seed in shared], [second[seed] for seed in shared]) if shared else None
+    return compare_paired([first[seed].success for seed in shared], [second[seed].success for seed in shared]) if shared else None
 
 
 def _data_uri(picture: Path) -> str:

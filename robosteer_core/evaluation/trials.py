@@ -29,6 +29,7 @@ class TrialRecord(BaseModel):
 
     trial: Trial
     success: bool
+    failure: str | None = Field(default=None, description="why it ended early without success, e.g. `wrong object: red_cube`")
     robot_s: float = Field(ge=0, description="robot time from the first tick to the end, seconds")
     wall_s: float = Field(ge=0, description="wall time of the same, seconds")
     ticks: int = Field(ge=0, description="ticks of the policy's loop")
@@ -132,6 +133,6 @@ class TrialLog:
         self.close()
 
 
-def outcomes(records: Iterable[TrialRecord], condition: str) -> dict[int, bool]:
-    """Success by seed of one condition."""
-    return {record.trial.seed: record.success for record in records if record.trial.condition == condition}
+def by_seed(records: Iterable[TrialRecord], condition: str) -> dict[int, TrialRecord]:
+    """The records of one condition."""
+    return {record.trial.seed: record for record in records if record.trial.condition == condition}

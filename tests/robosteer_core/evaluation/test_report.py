@@ -53,9 +53,12 @@ def records():
     """Outcomes as in the report; a condition succeeds on its first seeds."""
     trials = interleave(dict.fromkeys(CONDITIONS, "press"), range(5))
     return [
-        TrialRecord(trial=trial, success=trial.seed < SUCCESSES[trial.condition], robot_s=1, wall_s=1, ticks=15, late_ticks=0)
+        TrialRecord(
+            trial=trial, success=trial.seed < SUCCESSES[trial.condition], robot_s=1, wall_s=1, ticks=15, late_ticks=0,
+            failure="wrong object: red_cube" if trial.condition == "base" and trial.seed > 2 else None,
+        )
         for trial in trials
-    ]
+    ]  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -109,7 +112,8 @@ def test_page_shows_the_outcome_of_every_seed_and_the_paired_test(tmp_path, repo
     write_report(tmp_path, report, head_map, {}, [kept for kept in records if kept.trial != records[0].trial])
     page = Page((tmp_path / "report.html").read_text())
     assert page.marks.count("success") == sum(SUCCESSES.values()) - 1
-    assert page.marks.count("no success") == 25 - sum(SUCCESSES.values())
+    assert page.marks.count("wrong object: red_cube") == 2
+    assert page.marks.count("not done in time") == 25 - sum(SUCCESSES.values()) - 2
     assert page.marks.count("not tried") == 1
     assert "only the steered policy succeeded in 3 and only the base in 0" in page.text
     assert "p = 0.250" in page.text

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from robosteer_core.errors import UserError
-from robosteer_core.evaluation.trials import Trial, TrialLog, TrialRecord, interleave, outcomes
+from robosteer_core.evaluation.trials import Trial, TrialLog, TrialRecord, by_seed, interleave
 
 ABOUT = {"policy": "sha256:12", "inference_delay_ms": 40}
 CONDITIONS = {"base": "press the red button", "base_on_own_task": "touch the red cube", "steered": "press the red button"}
@@ -136,6 +136,6 @@ def test_outcome_is_kept_once(tmp_path, schedule):
         TrialLog(path, ABOUT)
 
 
-def test_outcomes_are_read_by_seed(schedule):
+def test_records_are_read_by_seed(schedule):
     records = [record(trial, success=trial.seed % 2 == 0) for trial in schedule]
-    assert outcomes(records, "steered") == {100: True, 101: False, 102: True, 103: False}
+    assert {seed: r.success for seed, r in by_seed(records, "steered").items()} == {100: True, 101: False, 102: True, 103: False}
