@@ -18,7 +18,7 @@ def finetune(
     draws: Annotated[int, typer.Option(min=1, help="noises drawn per frame and step")] = 4,
     rank: Annotated[int, typer.Option(min=1)] = 16,
     alpha: Annotated[Optional[float], typer.Option(help="the update is scaled by alpha / rank [default: the rank]")] = None,
-    lr: Annotated[float, typer.Option(help="peak learning rate")] = 2e-3,
+    lr: Annotated[float, typer.Option(help="peak learning rate")] = 5e-3,
     kv: Annotated[str, typer.Option(help="adapt keys and values too: own (where all heads of a group are chosen), any, none")] = "none",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     n_heads: Annotated[Optional[int], typer.Option(min=1, help="how many random heads [default: as many as a selection has]")] = None,

@@ -40,7 +40,7 @@ class FinetuneConfig(BaseModel):
     draws: int = Field(default=4, ge=1, description="noises and times drawn per frame; the prefix is the expensive part")
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak")
+    learning_rate: float = Field(default=5e-3, gt=0, description="peak")
     kv: KeyValueRule = Field(default="none", description="adapt keys and values too: own, any or none")
     seed: int = Field(default=0, ge=0)
     save_every: int = Field(default=100, ge=1, description="steps between states from which a killed run goes on")
