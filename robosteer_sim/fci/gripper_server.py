@@ -37,7 +37,7 @@ class _Job:
     width_m: float
     inner_m: float = 0.0
     outer_m: float = 0.0
-    last_width_m: float = -1.0
+    still_width_m: float = -1.0
     still_ms: int = 0
 
 
@@ -93,8 +93,11 @@ class GripperServer:
         if job is None:
             return
         width = self._world.gripper_width()
-        job.still_ms = job.still_ms + 1 if abs(width - job.last_width_m) < _STILL_M else 0
-        job.last_width_m = width
+        # Measured from where it last moved on, not from the step before: the slowest moves make 10 um in a step.
+        if abs(width - job.still_width_m) >= _STILL_M:
+            job.still_width_m, job.still_ms = width, 0
+        else:
+            job.still_ms += 1
         if job.still_ms < _STILL_MS:
             return
         if job.command == GripperCommand.GRASP:

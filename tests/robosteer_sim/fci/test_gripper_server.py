@@ -1,6 +1,7 @@
 """The simulated hand through franky."""
 
 import threading
+from contextlib import closing
 
 import franky
 import pytest
@@ -52,23 +53,23 @@ def test_a_later_command_aborts_the_one_before_and_stop_ends_it(gripper, lab, li
             outcome.append(str(error))
 
     thread = threading.Thread(target=slowly)
-    before = link.now_ns()
-    thread.start()
-    while link.now_ns() < before + 500_000_000:
-        pass
-    # libfranka sends the stop while the move is still unanswered.
-    assert gripper.stop()
-    thread.join(20)
+    with closing(lab.join()) as clock:
+        thread.start()
+        while link.truth()["gripper_width_m"] > 0.075:
+            clock.sleep_until_ns(clock.now_ns() + 10_000_000)
+        # libfranka sends the stop while the move is still unanswered.
+        assert gripper.stop()
+        thread.join(20)
     assert outcome and "aborted" in str(outcome[0])
     assert 0.02 < gripper.state.width < 0.079
 
 
-def test_a_reset_ends_what_the_hand_is_doing(gripper, link):
-    future = gripper.move_async(0.08, 0.01)
-    before = link.now_ns()
-    while link.now_ns() < before + 100_000_000:
-        pass
-    link.reset(TASK, 1)
-    with pytest.raises(franky.CommandException, match="aborted"):
-        future.get()
+def test_a_reset_ends_what_the_hand_is_doing(gripper, lab, link):
+    with closing(lab.join()) as clock:
+        future = gripper.move_async(0.08, 0.01)
+        while link.truth()["gripper_width_m"] < 0.005:
+            clock.sleep_until_ns(clock.now_ns() + 10_000_000)
+        link.reset(TASK, 1)
+        with pytest.raises(franky.CommandException, match="aborted"):
+            future.get()
     assert link.truth()["gripper_width_m"] < 1e-3

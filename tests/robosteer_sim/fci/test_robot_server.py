@@ -13,6 +13,7 @@ from franky import (
     CartesianImpedanceTracker,
     CartesianMotion,
     CartesianVelocityMotion,
+    CommandException,
     ControlException,
     Duration,
     ElbowState,
@@ -153,7 +154,7 @@ def test_a_reflex_is_named_and_nothing_moves_until_recovery(robot):
     with pytest.raises(ControlException, match="position_limits_violation"):
         robot.move(JointMotion(beyond.tolist()))
     assert robot.has_errors and robot.state.robot_mode.name == "Reflex"
-    with pytest.raises(ControlException, match="not possible in the current mode .*Reflex"):
+    with pytest.raises(CommandException, match="not possible in the current mode .*Reflex"):
         robot.move(JointMotion([-0.05] * 7, ReferenceType.Relative))
     assert robot.recover_from_errors() and not robot.has_errors
     start = np.array(robot.state.q)

@@ -1,5 +1,6 @@
 """What goes wrong with an arm, and what its process makes of it."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -120,12 +121,12 @@ def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_process_i
             arm.state()
 
 
-@pytest.mark.parametrize("address, reason", [("127.0.0.254", "refused"), ("no-such-robot.invalid", "not found")])
+@pytest.mark.parametrize("address, reason", [("127.0.0.254", "refused"), ("no-such-robot.invalid", "not found|DNS error")])
 def test_a_wrong_robot_address_is_named_with_exit_code_2(new_rig, address, reason):
     path = new_rig(arm={"address": address})
     code, message = robosteer("arm", "--rig", str(path))
     assert code == 2
-    assert f"no robot at {address}" in message and reason in message and "arm.address" in message
+    assert f"no robot at {address}" in message and re.search(reason, message) and "arm.address" in message
     assert "Traceback" not in message
 
 
