@@ -158,7 +158,7 @@ def test_a_reflex_is_named_and_nothing_moves_until_recovery(robot):
         robot.move(JointMotion([-0.05] * 7, ReferenceType.Relative))
     assert robot.recover_from_errors() and not robot.has_errors
     start = np.array(robot.state.q)
-    robot.move(JointMotion([0, 0, 0, -0.1, 0, 0, 0], ReferenceType.Relative))
+    robot.move(JointMotion([0.0, 0.0, 0.0, -0.1, 0.0, 0.0, 0.0], ReferenceType.Relative))
     assert robot.state.q[3] - start[3] == pytest.approx(-0.1, abs=1e-3)
 
 
@@ -173,8 +173,7 @@ while True:
 """
 
 
-def test_a_client_killed_in_mid_motion_leaves_the_arm_at_rest_for_the_next_one(robot, lab, link):
-    del robot
+def test_a_client_killed_in_mid_motion_leaves_the_arm_at_rest_for_the_next_one(lab, link):
     for _ in range(2):
         client = subprocess.Popen([sys.executable, "-c", CLIENT, lab.host])
         wait_until(lambda: link.status()["moving"])
