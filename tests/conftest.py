@@ -15,6 +15,14 @@ from robosteer_core.rig import load_rig
 _numbers = count(1)
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """libfranka gives the thread that moves an arm the highest real-time priority where it may, as root. What a test starts
+    later would inherit it, and two busy processes of that kind would leave no time for any other."""
+    yield
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @contextmanager
 def running(*words, line):
     """A `robosteer` command that has printed a line with `line` in it; ended by SIGTERM."""
