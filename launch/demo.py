@@ -7,8 +7,10 @@ heads only, and trials of the steered policy beside the base and two controls. T
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +35,7 @@ BASE = Path(__file__).resolve().parent.parent / "robosteer_sim" / "pretrain" / "
 ROBOSTEER = [sys.executable, "-m", "robosteer_core.cli"]
 READY_TIMEOUT_S = 120
 #: What each process says when it can be used.
-READY = {"lab": "accepting", "cameras": "cameras", "arm": "ready", "record": "ready"}
+READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "arm": "ready, commands at", "record": "ready for the operator"}
 
 console = Console()
 
@@ -49,7 +51,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     try:
-        demo(arguments)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        with (arguments.out.parent / f".{arguments.out.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"another demo is writing to {arguments.out}; wait for it, or choose another --out") from error
+            demo(arguments)
     except UserError as error:
         print(f"robosteer: {error}", file=sys.stderr)
         sys.exit(2)
@@ -58,12 +66,17 @@ def main() -> None:
 def demo(arguments: argparse.Namespace) -> None:
     began, out = time.perf_counter(), arguments.out
     rig = load_rig(arguments.rig)
-    if out.exists():
-        # One earlier report is kept, so that a repeat never destroys what somebody wants to look at.
+    if (out / "report.html").exists():
+        # The last report is kept, so that a repeat, whatever comes of it, never destroys what somebody wants to look at.
         previous = out.with_name(out.name + ".previous")
-        shutil.rmtree(previous, ignore_errors=True)
+        if previous.exists():
+            shutil.rmtree(previous)
         out.rename(previous)
-    out.mkdir(parents=True)
+    elif (out / "logs").is_dir():
+        shutil.rmtree(out)  # of a demo that did not get to its end
+    if out.exists():
+        raise UserError(f"expected a new folder, or one of an earlier demo, at {out}; found something else; choose another --out")
+    out.mkdir()
     dataset, heads = out / "demonstrations", out / "heads.json"
     policy, seed, steps = str(arguments.policy), str(arguments.seed), str(arguments.steps)
     console.rule(f"1  {arguments.demos} demonstrations of: {TASK}")
@@ -72,7 +85,7 @@ def demo(arguments: argparse.Namespace) -> None:
     with lab(arguments.rig, rig, out / "logs"), process("record", recording, out / "logs") as recorder:
         first = DEMONSTRATION_SEED + 1000 * arguments.seed
         run("sim", "operator", "--rig", arguments.rig, "--task", TASK, *count, "--seed", str(first))
-        recorder.wait(READY_TIMEOUT_S)
+        expect_success("record", recorder)
     console.rule("2  the attention heads that matter for it")
     run("heads", "select", "--dataset", str(dataset), "--policy", policy, "--out", str(heads), "--seed", seed)
     selection = json.loads(heads.read_text())
@@ -120,8 +133,8 @@ def conditions(policy: str, out: Path) -> list[dict]:
 
 def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: float) -> None:
     out = arguments.out
-    lines = (out / "trials" / "trials.jsonl").read_text().splitlines()[1:]
-    records = [TrialRecord.model_validate_json(line) for line in lines]
+    header, *lines = (out / "trials" / "trials.jsonl").read_text().splitlines()
+    about, records = json.loads(header)["about"], [TrialRecord.model_validate_json(line) for line in lines]
     training = json.loads((out / "steered" / "training.json").read_text())
     policy_ms = sorted(ms for record in records for ms in record.policy_ms)
     content = Report(
@@ -140,8 +153,9 @@ def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: flo
             "policy rate": f"{rig.rates.policy_hz:g} Hz",
             "set-point rate": f"{rig.rates.setpoint_hz:g} Hz",
             "charged per inference": f"{rig.rates.inference_delay_ms:g} ms of robot time",
-            "a trial ends after": "12 s of robot time",
+            "a trial ends after": f"{about['trial_s']:g} s of robot time",
         },
+        commands=(shlex.join(["python", *sys.argv]),) if len(sys.argv) > 1 else ("make demo",),
     )
     write_report(out, content, out / "heads.png", videos(out, records), records, details)
 
@@ -171,7 +185,7 @@ def process(name: str, arguments: list[str], logs: Path) -> Iterator[subprocess.
         child = subprocess.Popen([*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=offline())
     try:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while READY[name] not in log.read_text():
+        while child.poll() is not None or READY[name] not in log.read_text():
             if child.poll() is not None or time.monotonic() > deadline:
                 raise UserError(f"{name} did not start: {log.read_text().strip() or 'no output'} (log: {log})")
             time.sleep(0.05)
@@ -184,6 +198,16 @@ def process(name: str, arguments: list[str], logs: Path) -> Iterator[subprocess.
                 child.wait(10)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+def expect_success(name: str, child: subprocess.Popen) -> None:
+    """Wait for a command that ends by itself."""
+    try:
+        code = child.wait(READY_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{name} did not end within {READY_TIMEOUT_S} s; look at its log") from error
+    if code:
+        raise UserError(f"{name} failed with exit code {code}; look at its log")
 
 
 def offline() -> dict[str, str]:

@@ -68,7 +68,7 @@ class Trials:
         self._rig, self._out, self._videos = rig, out, set(range(seed, seed + videos))
         self._conditions = {condition.name: condition for condition in conditions}
         self.schedule = interleave({c.name: c.task for c in conditions}, range(seed, seed + count))
-        self._policies = {c.name: _load(c) for c in conditions}
+        self._policies = {c.name: _load(c, rig) for c in conditions}
         self.log = TrialLog(out / "trials.jsonl", _about(rig, conditions))
         self._station = Station(rig)
         self._link = LabLink(rig.lab.control, "trials")
@@ -102,6 +102,10 @@ class Trials:
         began, refused = time.perf_counter(), None
         try:
             arm.start()
+        except Refused:
+            clock.close()  # not the policy's fault: nothing is put on record
+            raise
+        try:
             runner.run(trial.task, TRIAL_S, self._over, _watcher(video))
         except Refused as refusal:
             # A policy that drives the arm into a reflex has failed; the trials go on.
@@ -146,9 +150,10 @@ def _watcher(video: TrialVideo | None) -> Callable[[Observation], None]:
     return lambda observation: video.add([frame.colour for frame in observation.frames.values()])
 
 
-def _load(condition: Condition) -> Callable[[int], Callable[[Observation], np.ndarray]]:
+def _load(condition: Condition, rig: Rig) -> Callable[[int], Callable[[Observation], np.ndarray]]:
     """For a condition: from a trial's seed to the function that acts."""
     policy: Pi0Policy = load_policy(condition.policy)
+    policy.config.require_rig(rig)
     if condition.adapter is not None:
         apply_adapter(policy, condition.adapter, merged=True)
 

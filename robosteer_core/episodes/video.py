@@ -64,6 +64,7 @@ class VideoRecorder:
             raise UserError(f"cannot write {self.path}: {self._error}") from self._error
 
     def _encode(self) -> None:
+        ended = False
         try:
             with av.open(str(self.path), "w", format="matroska", options=MUXER) as container:
                 stream = container.add_stream("libx264", rate=self._fps, options=ENCODER)
@@ -71,7 +72,7 @@ class VideoRecorder:
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.thread_count = 1
                 number = 0
-                while (image := self._queue.get()) is not None:
+                while not (ended := (image := self._queue.get()) is None):
                     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                     frame.pts, frame.time_base = number, Fraction(1, self._fps)
                     container.mux(stream.encode(frame))
@@ -80,8 +81,8 @@ class VideoRecorder:
                 container.mux(stream.encode(None))
         except Exception as error:  # of any kind: it is raised again in the thread that adds
             self._error = error
-            while self._queue.get() is not None:  # so that nobody waits for a full queue
-                pass
+            while not ended:  # so that nobody waits for a full queue
+                ended = self._queue.get() is None
 
 
 def mkv_to_mp4(source: Path, target: Path, fps: int, frames: int) -> None:

@@ -208,8 +208,9 @@ class DatasetWriter:
         first_frame = sum(episode.length for episode in self._episodes)
         place = {"chunk_index": index // layout.CHUNKS_SIZE, "file_index": index % layout.CHUNKS_SIZE}
         if recorded.task not in self._tasks:
-            self._tasks.append(recorded.task)
-            layout.write_parquet(layout.tasks_table(self._tasks), self.folder / layout.TASKS)
+            tasks = [*self._tasks, recorded.task]
+            layout.write_parquet(layout.tasks_table(tasks), self.folder / layout.TASKS)
+            self._tasks = tasks
         for key, path in recorded.videos.items():
             mkv_to_mp4(path, self.folder / layout.VIDEO.format(video_key=key, **place), self.fps, length)
         frames = np.arange(length)

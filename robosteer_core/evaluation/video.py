@@ -25,7 +25,11 @@ class TrialVideo:
         self._rows.append(np.hstack([np.asarray(image) for image in small]))
 
     def save(self, path: Path) -> None:
+        """Write the rows that were collected; without any there is nothing to write."""
         import av
+
+        if not self._rows:
+            return
 
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.mp4")

@@ -23,7 +23,7 @@ def finetune(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     n_heads: Annotated[Optional[int], typer.Option(min=1, help="how many random heads [default: as many as a selection has]")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of the CPU; a small model gains little from a second one")] = 1,
-    json_to: Annotated[Optional[str], typer.Option("--json", help="`-` prints the summary as one JSON object")] = None,
+    json_to: Annotated[Optional[str], typer.Option("--json", help="print the summary as one JSON object: `-` for stdout, else a file")] = None,
 ) -> None:
     """Train low-rank updates of q and o of the chosen heads, everything else frozen; writes a PEFT adapter."""
     import json
@@ -31,6 +31,7 @@ def finetune(
     import torch
     from pydantic import ValidationError
 
+    from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.errors import UserError
     from robosteer_core.finetune.heads_option import parse_heads
@@ -57,6 +58,8 @@ def finetune(
     if json_to == "-":
         typer.echo(json.dumps(summary))
         return
+    if json_to is not None:
+        write_json(summary, Path(json_to))
     typer.echo(
         f"{len(chosen)} heads, {summary['trainable_parameters']:,} trainable parameters (all heads, same rank: "
         f"{summary['full_lora_parameters']:,}); flow loss {summary['loss_before']:.4f} -> {summary['loss_after']:.4f} in "

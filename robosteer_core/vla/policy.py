@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig
 
 CONFIG_FILE = "policy.json"
 
@@ -49,6 +50,20 @@ class PolicyConfig(BaseModel):
     flow_steps: int
     state: Normalisation
     action: Normalisation
+
+    def require_rig(self, rig: Rig) -> None:
+        """Raises UserError where this policy's actions would mean something else on the rig, or it could see nothing."""
+        cameras = tuple(camera.name for camera in rig.cameras)
+        for what, mine, there in (
+            ("actions", self.action_names, rig.action_space.names),
+            ("kind of actions", "cartesian_delta", rig.action_space.kind),
+            ("state", self.state_names, rig.state_names),
+            ("actions per second", self.action_hz, rig.rates.policy_hz),
+        ):
+            if mine != there:
+                raise UserError(f"the policy and rig {rig.name!r} differ in {what}: {mine} and {there}; choose the rig that it was trained for")
+        if not set(self.cameras) & set(cameras):
+            raise UserError(f"the policy sees by the cameras {', '.join(self.cameras)}; rig {rig.name!r} has {', '.join(cameras)}; rename them")
 
     def save(self, folder: Path) -> None:
         (folder / CONFIG_FILE).write_text(self.model_dump_json(indent=2) + "\n")

@@ -37,20 +37,20 @@ def collect(rig: Rig, folder: Path, episodes: int, image_size: int, seed: int, p
     todo = [(number, path) for number, path in enumerate(paths) if not path.exists()]
     # Fresh processes: an OpenGL context does not survive a fork.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_shard, rig, path, number, image_size, seed) for number, path in todo]
+        jobs = [pool.submit(_shard, rig, path, number, episodes, image_size, seed) for number, path in todo]
         for job in track(as_completed(jobs), description="collecting episodes", total=len(jobs)):
             job.result()
     return paths
 
 
-def _shard(rig: Rig, path: Path, number: int, image_size: int, seed: int) -> None:
+def _shard(rig: Rig, path: Path, number: int, episodes: int, image_size: int, seed: int) -> None:
     from robosteer_sim.world import World
 
     world = World(rig)
     camera_names = [camera.name for camera in rig.cameras]
     rows: list[dict] = []
     first = number * EPISODES_PER_SHARD
-    for episode in range(first, first + EPISODES_PER_SHARD):
+    for episode in range(first, min(first + EPISODES_PER_SHARD, episodes)):
         rows += _episode(world, rig, camera_names, INSTRUCTIONS[episode % len(INSTRUCTIONS)], seed + episode, image_size)
     part = path.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as file:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from robosteer_core.episodes.layout import write_json
+from robosteer_core.errors import UserError
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.rig import Rig
 from robosteer_core.vla.pi0 import Pi0Policy, fingerprint
@@ -31,6 +33,7 @@ def pretrain(rig: Rig, out: Path, work: Path, episodes: int, steps: int, trials:
     again, it goes on from there."""
     began = time.perf_counter()
     work.mkdir(parents=True, exist_ok=True)
+    _claim(work / "settings.json", {"episodes": episodes, "steps": steps, "seed": seed, "rig": rig.model_dump(mode="json")})
     paths = collect(rig, work / "shards", episodes, IMAGE_SIZE, FIRST_SEED + 100_000 * seed, processes)
     shards = Shards(paths, tuple(camera.name for camera in rig.cameras))
     say(f"{len(shards)} frames of {episodes} episodes")
@@ -49,6 +52,16 @@ def pretrain(rig: Rig, out: Path, work: Path, episodes: int, steps: int, trials:
     minutes = (time.perf_counter() - began) / 60
     rates = _measure(policy, rig, work / "measured.json", trials, fingerprint(out), say)
     (out / "README.md").write_text(_card(policy, shards, episodes, steps, seed, minutes, rates))
+
+
+def _claim(path: Path, settings: dict) -> None:
+    """Put on record what the folder's episodes and weights are made for. Raises UserError where it is something else."""
+    if not path.exists():
+        write_json(settings, path)
+    found = json.loads(path.read_text())
+    differing = [f"{key} {found.get(key)!r:.40}" for key in settings if found.get(key) != settings[key]]
+    if differing:
+        raise UserError(f"{path.parent} holds a pretraining with another {', '.join(differing)}; choose another --work or remove it")
 
 
 def _measure(policy: Pi0Policy, rig: Rig, path: Path, trials: int, weights: str, say: Callable[[str], None]) -> dict[str, SuccessRate]:

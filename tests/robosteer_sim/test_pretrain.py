@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.vla.policy import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
 from robosteer_sim.pretrain import INSTRUCTIONS, collect, paraphrases, train
+from robosteer_sim.pretrain.run import pretrain
 from robosteer_sim.tasks import parse
 
 
@@ -16,7 +18,7 @@ def shards(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collect, "EPISODES_PER_SHARD", 1)
         path = tmp_path_factory.mktemp("shards") / "shard_0000.npz"
-        collect._shard(load_rig("lab"), path, 4, IMAGE_SIZE, 1_000_000)
+        collect._shard(load_rig("lab"), path, 4, 5, IMAGE_SIZE, 1_000_000)
     return train.Shards([path], ("front", "wrist"))
 
 
@@ -83,3 +85,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(shards, tmp_path, monkeyp
     train.train(resumed, shards, tmp_path / "b", 4, seed=0)
     for (name, one), (_, other) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_a_folder_of_another_pretraining_is_refused_before_anything_is_made(tmp_path):
+    rig, work = load_rig("lab"), tmp_path / "work"
+    work.mkdir()
+    (work / "settings.json").write_text('{"episodes": 24, "steps": 8, "seed": 0}')
+    with pytest.raises(UserError, match="another steps 8, rig None; choose another --work"):
+        pretrain(rig, tmp_path / "base", work, 24, 9, 1, 0, 1, print)
+    assert [path.name for path in work.iterdir()] == ["settings.json"] and not (tmp_path / "base").exists()

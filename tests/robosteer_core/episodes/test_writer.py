@@ -169,3 +169,21 @@ def test_a_rate_that_lerobot_cannot_store_is_refused(tmp_path, rig):
     with pytest.raises(UserError, match="whole number of frames per second.*found 7.5"):
         DatasetWriter(tmp_path / "demos", rig, fps=7.5)
     assert not (tmp_path / "demos").exists()
+
+
+def test_an_episode_whose_task_could_not_be_written_has_it_after_the_next_try(demonstrations, rig, record, monkeypatch):
+    from robosteer_core.episodes import layout
+
+    write, failures = layout.write_parquet, iter([OSError(28, "No space left on device")])
+
+    def full_once(table, path):
+        if path.name == "tasks.parquet" and (failure := next(failures, None)):
+            raise failure
+        write(table, path)
+
+    monkeypatch.setattr(layout, "write_parquet", full_once)
+    with DatasetWriter(demonstrations, rig) as writer:
+        with pytest.raises(OSError, match="No space"):
+            record(writer, 3, 5, "push the green cube")
+        record(writer, 4, 5, "touch the blue cube")
+    assert [Dataset(demonstrations).arrays().task[row] for row in (31, 36)] == ["push the green cube", "touch the blue cube"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from robosteer_core.errors import UserError
+from robosteer_core.rig import load_rig
 from robosteer_core.vla.pi0 import load_policy
 
 
@@ -96,3 +97,26 @@ def test_a_checkpoint_of_another_size_is_refused(small_policy, tmp_path):
     with pytest.raises(UserError, match="does not fit"):
         load_policy(tmp_path / "base")
     shutil.rmtree(tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    "section, change, words",
+    [
+        ("rates", {"policy_hz": 30}, "actions per second: 15.0 and 30.0"),
+        ("action_space", {"kind": "cartesian_pose"}, "differ in"),
+        ("action_space", {"gripper": False}, "differ in actions"),
+    ],
+)
+def test_a_rig_on_which_the_actions_mean_something_else_is_refused(small_policy, section, change, words):
+    rig = load_rig("lab")
+    small_policy.config.require_rig(rig)
+    other = rig.model_copy(update={section: getattr(rig, section).model_copy(update=change)})
+    with pytest.raises(UserError, match=words):
+        small_policy.config.require_rig(other)
+
+
+def test_a_rig_whose_cameras_the_policy_does_not_know_is_refused(small_policy):
+    rig = load_rig("lab")
+    cameras = tuple(camera.model_copy(update={"name": f"{camera.name}_2"}) for camera in rig.cameras)
+    with pytest.raises(UserError, match="front, wrist; rig 'lab' has front_2, wrist_2"):
+        small_policy.config.require_rig(rig.model_copy(update={"cameras": cameras}))
