@@ -15,7 +15,7 @@ from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import integrate_deltas
 from robosteer_core.runtime.clock import Clock
 from robosteer_core.runtime.observation import Observation
-from robosteer_core.runtime.runner import tick_ns
+from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros.hardware.arm.client import Refused
 from robosteer_ros.hardware.station import Station
 from robosteer_ros.hardware.teleop.device import TeleopCommand, TeleopDevice
@@ -115,7 +115,12 @@ class Recorder:
             tick += 1
             due_ns = tick_ns(start_ns, tick, hz)
             now_ns = clock.sleep_until_ns(due_ns)
-            self.statistics.late_ticks += now_ns - due_ns > 0.5e9 / hz
+            # A tick that has passed meanwhile is no frame: what the operator commands now is executed after now.
+            missed = last_tick(start_ns, now_ns, hz) - tick
+            if missed:
+                self.statistics.late_ticks += missed
+                tick += missed
+                due_ns = tick_ns(start_ns, tick, hz)
             command = self._device.read()
             for event in command.events:
                 if event in ("keep", "discard", "finish"):

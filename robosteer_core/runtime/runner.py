@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk, integrate_deltas
 from robosteer_core.runtime.observation import ArmState, Observation
@@ -33,9 +34,17 @@ def tick_ns(start_ns: int, tick: int, hz: float) -> int:
     return start_ns + -int(-tick * 1000 // hz) * 1_000_000
 
 
+def last_tick(start_ns: int, now_ns: int, hz: float) -> int:
+    """The number of the last tick of `tick_ns` at or before `now_ns`."""
+    tick = int((now_ns - start_ns) * hz // 1_000_000_000) + 1
+    while tick_ns(start_ns, tick, hz) > now_ns:
+        tick -= 1
+    return tick
+
+
 @dataclass
 class RunStatistics:
-    """How the loop kept time. Policy times are wall milliseconds of computation, whatever robot time is charged."""
+    """How the loop kept time; `late_ticks` are those that it missed. Policy times are wall milliseconds of computation, whatever robot time is charged."""
 
     ticks: int = 0
     late_ticks: int = 0
@@ -59,6 +68,8 @@ class PolicyRunner:
         observe: Callable[[int, str], Observation],
         act: Callable[[Observation], np.ndarray],
     ) -> None:
+        if rig.action_space.kind != "cartesian_delta":
+            raise UserError(f"the runner integrates Cartesian deltas; the rig's action space is {rig.action_space.kind}")
         self._rig, self._clock, self._arm, self._observe, self._act = rig, clock, arm, observe, act
         self._delay_ns = int(rig.rates.inference_delay_ms * 1e6) if rig.lab else 0
         self.statistics = RunStatistics()
@@ -73,20 +84,29 @@ class PolicyRunner:
         hz = self._rig.rates.policy_hz
         statistics = self.statistics
         start_ns = self._clock.now_ns()
-        for tick in range(int(seconds * hz)):
+        ticks = int(seconds * hz)
+        tick = decide_at = 0
+        while tick < ticks:
             due_ns = tick_ns(start_ns, tick, hz)
             now_ns = self._clock.sleep_until_ns(due_ns)
+            # Ticks that have passed meanwhile are left out: what was to be done at them would come too late.
+            missed = min(last_tick(start_ns, now_ns, hz), ticks) - tick
+            tick += missed
+            statistics.late_ticks += missed
+            if tick == ticks:
+                break
             statistics.ticks += 1
-            statistics.late_ticks += now_ns - due_ns > 1e9 / hz
             if finished():
                 break
             observation = self._observe(now_ns, instruction)
             watch(observation)
-            if tick % EXECUTED == 0:
+            if tick >= decide_at:
                 self._decide(observation, tick_ns(start_ns, tick + 1, hz), int(1e9 / hz), statistics)
+                decide_at = tick + EXECUTED
             else:
                 # The watchdog holds the arm after as long as one chunk is executed: say that this loop is alive.
                 self._arm.keep()
+            tick += 1
         return statistics
 
     def _decide(self, observation: Observation, first_ns: int, period_ns: int, statistics: RunStatistics) -> None:

@@ -56,7 +56,6 @@ class PolicyConfig(BaseModel):
         cameras = tuple(camera.name for camera in rig.cameras)
         for what, mine, there in (
             ("actions", self.action_names, rig.action_space.names),
-            ("kind of actions", "cartesian_delta", rig.action_space.kind),
             ("state", self.state_names, rig.state_names),
             ("actions per second", self.action_hz, rig.rates.policy_hz),
         ):

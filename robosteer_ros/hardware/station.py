@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from robosteer_core.rig import Camera, Rig
 from robosteer_core.runtime.frame import Frame
 from robosteer_core.runtime.observation import ArmState, Observation
-from robosteer_core.runtime.runner import tick_ns
+from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros.hardware.arm.client import ArmClient
 from robosteer_ros.hardware.realsense import RealSense
 
@@ -57,7 +57,4 @@ def oldest_frame_ns(rig: Rig, camera: Camera, stamp_ns: int) -> int:
     """
     if rig.lab is None:
         return stamp_ns - int(OLDEST_PERIODS * 1e9 / camera.fps)
-    tick = int(stamp_ns * camera.fps // 1_000_000_000) + 1
-    while tick_ns(0, tick, camera.fps) > stamp_ns:
-        tick -= 1
-    return tick_ns(0, tick, camera.fps)
+    return tick_ns(0, last_tick(0, stamp_ns, camera.fps), camera.fps)

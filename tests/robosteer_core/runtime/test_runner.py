@@ -6,7 +6,7 @@ import pytest
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.pose import Pose
-from robosteer_core.runtime.runner import EXECUTED, PolicyRunner
+from robosteer_core.runtime.runner import EXECUTED, PolicyRunner, last_tick, tick_ns
 
 MS = 1_000_000
 START = Pose(np.array([0.5, 0.0, 0.3]), np.array([1.0, 0.0, 0.0, 0.0]))
@@ -91,12 +91,22 @@ def test_on_a_real_arm_time_is_what_the_clock_says(runner, arm):
     assert [time for time, _ in arm.chunks] == [0, 200 * MS, 400 * MS, 600 * MS, 800 * MS]
 
 
-def test_a_slow_policy_is_counted_as_late(runner, clock):
+def test_a_slow_policy_misses_ticks_but_neither_falls_behind_nor_runs_longer(runner, clock, arm):
     def slow(observation):
-        clock.time_ns += 500 * MS
+        clock.time_ns += 300 * MS
         return ACTIONS
 
-    assert run(runner(slow, lab=False)).late_ticks > 0
+    statistics = run(runner(slow, lab=False), seconds=3.0)
+    assert statistics.late_ticks > 0 and statistics.ticks + statistics.late_ticks <= 45
+    assert clock.time_ns <= 3300 * MS
+    # Each chunk answers to a tick that is no older than the inference, so that there is something left of it to play.
+    assert all(chunk.stamps_ns[-1] > time for time, chunk in arm.chunks)
+
+
+def test_the_last_tick_is_found_on_the_grid():
+    for now_ns in range(0, 500 * MS, 7 * MS):
+        tick = last_tick(0, now_ns, 15.0)
+        assert tick_ns(0, tick, 15.0) <= now_ns < tick_ns(0, tick + 1, 15.0)
 
 
 def test_it_ends_at_the_tick_at_which_the_task_is_over(runner, arm):

@@ -102,8 +102,8 @@ def test_a_checkpoint_of_another_size_is_refused(small_policy, tmp_path):
 @pytest.mark.parametrize(
     "section, change, words",
     [
-        ("rates", {"policy_hz": 30}, "actions per second: 15.0 and 30.0"),
-        ("action_space", {"kind": "cartesian_pose"}, "differ in"),
+        ("rates", {"policy_hz": 30.0}, "actions per second: 15.0 and 30.0"),
+        ("action_space", {"kind": "cartesian_absolute"}, "differ in actions"),
         ("action_space", {"gripper": False}, "differ in actions"),
     ],
 )
