@@ -65,7 +65,6 @@ class Recorder:
                 for event in self._device.read().events:
                     self._between_episodes(event)
         finally:
-            self._station.arm.stop()
             self._announce("finished")
         return self.statistics
 
@@ -78,7 +77,11 @@ class Recorder:
                 self._episode()
             elif event == "home":
                 arm.home()
-                arm.rest()
+                try:
+                    arm.rest()
+                except BaseException:
+                    arm.stop()
+                    raise
             elif event == "recover":
                 arm.recover()
                 self._announce("ready")
@@ -89,9 +92,10 @@ class Recorder:
             self._announce("fault" if arm.status()["mode"] == "fault" else "ready")
 
     def _episode(self) -> None:
-        clock = self._open_clock()
+        clock, started = self._open_clock(), False
         try:
             self._station.arm.start()
+            started = True
             self._writer.begin(self._task)
             self._episode_frames = 0
             self._announce("recording")
@@ -101,7 +105,8 @@ class Recorder:
             raise
         finally:
             # The arm is told to stop before time may run on without us; its rest takes time, so we leave first.
-            self._station.arm.stop()
+            if started:
+                self._station.arm.stop()
             clock.close()
         self._announce("saving")
         self._end_episode(verdict)
@@ -111,6 +116,7 @@ class Recorder:
     def _record(self, clock: Clock) -> str:
         """Run the loop until the operator ends the episode, or the arm does; returns keep, discard or fault."""
         hz, start_ns, tick = self._rig.rates.policy_hz, clock.now_ns(), 0
+        gripper = self._station.arm.state().gripper
         while True:
             tick += 1
             due_ns = tick_ns(start_ns, tick, hz)
@@ -130,7 +136,9 @@ class Recorder:
             if arm.mode in ("stopped", "fault"):
                 logger.error("the arm is %s; the episode is discarded", arm.mode)
                 return "fault" if arm.mode == "fault" else "discard"
-            action = np.append(command.delta, command.gripper).astype(np.float32)
+            # With the enabling switch released the hand keeps what it was told last.
+            gripper = command.gripper if command.deadman else gripper
+            action = np.append(command.delta, gripper).astype(np.float32)
             period_ns = tick_ns(start_ns, tick + 1, hz) - due_ns
             chunk = integrate_deltas(arm.commanded, action[None].astype(float), due_ns + period_ns, period_ns)
             try:

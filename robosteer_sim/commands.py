@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from robosteer_core.rig import Rig
 
 app = typer.Typer(help="The simulated lab.", no_args_is_help=True)
 
 RigOption = Annotated[str, typer.Option(help="Name of a rig in launch/, or a YAML file.")]
+
+
+def _lab_rig(rig: str) -> Rig:
+    from robosteer_core.errors import UserError
+    from robosteer_core.rig import load_rig
+
+    contract = load_rig(rig)
+    if contract.lab is None:
+        raise UserError(f"rig {contract.name!r} is no simulated lab: it lacks the section `lab`")
+    return contract
 
 
 @app.command()
@@ -21,13 +34,9 @@ def serve(
     pace: Annotated[str, typer.Option(help="free: as fast as it goes; real: at most wall time.")] = "free",
 ) -> None:
     """Start the simulated arm and gripper alone; prints one line when they accept connections."""
-    from robosteer_core.errors import UserError
-    from robosteer_core.rig import load_rig
     from robosteer_sim.lab_server import LabServer
 
-    contract = load_rig(rig)
-    if contract.lab is None:
-        raise UserError(f"rig {contract.name!r} is no simulated lab: it lacks the section `lab`")
+    contract = _lab_rig(rig)
     control = control or contract.lab.control
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,14 +74,14 @@ def operator(
     """Let the scripted operator demonstrate a task to a running `robosteer record`."""
     from rich.progress import Progress
 
-    from robosteer_core.rig import load_rig
     from robosteer_sim.demonstrate import demonstrate
     from robosteer_sim.tasks import parse
 
     parse(task)
+    contract = _lab_rig(rig)
     with Progress() as progress:
         bar = progress.add_task("demonstrating", total=episodes)
-        done = demonstrate(load_rig(rig), task, episodes, seed, lambda o: progress.update(bar, completed=o.kept))
+        done = demonstrate(contract, task, episodes, seed, lambda o: progress.update(bar, completed=o.kept))
     typer.echo(f"{done.kept} episodes of {task!r} demonstrated, {done.discarded} failed")
 
 

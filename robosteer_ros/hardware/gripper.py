@@ -133,7 +133,6 @@ class GripperDriver:
 
     def _carry_out(self, open_it: bool) -> None:
         """Begin to open or to grasp, in a thread of its own, so that the width stays fresh meanwhile."""
-        self._busy.set()
         self.commands += 1
         with ExitStack() as stack:
             clock = self._open_clock()
@@ -141,10 +140,14 @@ class GripperDriver:
             # Entered before this thread lets the lab go on: the lab then waits for the command at this very instant.
             stack.enter_context(clock.external("gripper"))
             running = stack.pop_all()
+        self._busy.set()
 
         def block() -> None:
-            with running:
-                self._move(open_it)
+            try:
+                with running:
+                    self._move(open_it)
+                    self._busy.clear()  # before the lab goes on
+            finally:
                 self._busy.clear()
 
         threading.Thread(target=block, name="gripper command", daemon=True).start()

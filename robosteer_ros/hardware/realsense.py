@@ -178,10 +178,14 @@ class RealSense:
         last, self._last_number = self._last_number, number
         if number == last:
             return self._count(repeated=1)
-        if (last is not None and number < last) or (self._newest is not None and stamp_ns <= self._newest.stamp_ns):
-            # The next number is compared with this one: a camera whose counter restarts loses one frame, not all.
+        older = self._newest is not None and stamp_ns <= self._newest.stamp_ns
+        if (last is not None and number < last) or (older and not self._resuming):
+            # The next number is compared with this one: a camera whose counter or clock restarts loses one frame, not all.
             self._resuming = True
             return self._count(jumped_back=1)
+        if older:
+            with self._aligning:
+                self._frame = None  # of the time before, and perhaps with the very same stamp
         missed = 0 if last is None or self._resuming else number - last - 1
         self._resuming = False
         with self._news:

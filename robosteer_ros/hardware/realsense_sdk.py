@@ -7,7 +7,7 @@ try:
 except ImportError as error:
     raise UserError(
         f"the camera driver needs the RealSense SDK (pyrealsense2); loading it failed: {error}. "
-        "Install robosteer's extra `cameras`, and the system package: apt-get install libusb-1.0-0"
+        "Install robosteer's extra `ros`, and the system package: apt-get install libusb-1.0-0"
     ) from error
 
 __all__ = ["rs"]

@@ -78,8 +78,9 @@ def test_the_operators_episodes_become_a_dataset(lab_and_arm, rig_file, start, t
     first, second = arrays.action[:9], arrays.action[9:]
     np.testing.assert_allclose(first[:, :6], DELTA * ramp, atol=1e-6)
     np.testing.assert_array_equal(first[:, 6], np.arange(1, 10) > 4)
-    # While the enabling switch was released the arm was told to stand.
+    # While the enabling switch was released the arm was told to stand, and the hand what it had been told last.
     np.testing.assert_array_equal(second[4:6, :6], 0)
+    np.testing.assert_array_equal(second[:, 6], np.arange(1, 10) > 6)
     # The actions are what moved the arm: it trails what was commanded by its lag alone.
     moved = arrays.state[8, :3] - arrays.state[0, :3]
     np.testing.assert_allclose(moved, first[:8, :3].sum(axis=0), atol=0.01)

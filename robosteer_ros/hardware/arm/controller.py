@@ -90,6 +90,8 @@ class ArmController:
                 return
             if self._motion is not None:
                 raise UserError(f"the arm is moving ({self._motion}): stop it and let it rest before it may {name}")
+            # From here on a stop is one of this motion, although it has not begun.
+            self._motion = f"about to {name}"
         request = _Request(name, commander)
         self._requests.put(request)
         if not request.done.wait(REQUEST_TIMEOUT_S):
@@ -138,6 +140,11 @@ class ArmController:
             self._read_news.wait_for(lambda: self._readings >= wanted, IDLE_STATE_TIMEOUT_S)
             reading = self._reading
         return self._arm_state(reading, self._time_ns(), self._mode, None)
+
+    @property
+    def motion(self) -> str | None:
+        """What runs or is about to, None at rest."""
+        return self._motion
 
     def status(self) -> dict:
         """Mode, error, loop statistics, limit interventions, gripper and the log of mode changes; plain types."""
@@ -223,11 +230,27 @@ class ArmController:
                 self._fault(error)
             request.error = str(error)
         finally:
-            request.done.set()
-            self._come_to_rest()
+            if request.done.is_set() or self._driver.moving:
+                request.done.set()
+                self._come_to_rest()
+            else:
+                # Nothing moves: the answer comes last, because who gets it may ask for the next motion at once.
+                self._come_to_rest()
+                request.done.set()
+
+    def _begin(self, motion: str) -> None:
+        """The last moment before something moves. Raises UserError where a stop was asked for meanwhile."""
+        with self._stopping:
+            if self._stop_asked:
+                raise UserError(f"a stop was asked for before the arm began to move ({motion})")
+            self._motion = motion
+
+    def _release(self) -> None:
+        with self._stopping:
+            self._motion, self._stop_asked = None, False
 
     def _go_home(self, request: _Request) -> None:
-        self._motion = "home"
+        self._begin("home")
         self._driver.begin_home()
         self._enter("idle", "going home")
         request.done.set()
@@ -240,7 +263,7 @@ class ArmController:
         if not Limits(self._rig.limits, 1.0).inside(reading.end_effector):
             place = ", ".join(f"{value:.3f}" for value in reading.end_effector.position)
             raise UserError(f"the end effector is at ({place}) m, outside the rig's workspace; guide it inside, or go home")
-        self._motion = "track"
+        self._begin("track")
         self._driver.begin_tracking(reading.end_effector)
         try:
             # Only now: to begin, the binding reads a new state of the robot, and none comes while we hold lab time.
@@ -297,8 +320,7 @@ class ArmController:
         except ArmFault as fault:
             self._fault(fault)
         finally:
-            with self._stopping:
-                self._motion, self._stop_asked = None, False
+            self._release()
 
     def _fault(self, fault: Exception) -> None:
         if self._mode != "fault":

@@ -21,6 +21,7 @@ from franky import (
     CartesianImpedanceTracker,
     JointMotion,
     JointStopMotion,
+    NetworkException,
     RealtimeConfig,
     Robot,
     TorqueStopMotion,
@@ -118,15 +119,20 @@ class FrankyDriver(ArmDriver):
 
     def recover(self) -> None:
         try:
-            self._robot.recover_from_errors()
+            try:
+                self._robot.recover_from_errors()
+            except NetworkException as error:
+                logger.warning("the robot at %s does not answer (%s): connecting anew", self._config.address, error)
+                self._robot = self._connect()
+                self._robot.recover_from_errors()
+            # The robot's answer may overtake the state that shows it: what franky returns is often about the state before.
+            for _ in range(RECOVERY_STATES):
+                if not self._robot.has_errors:
+                    return
+        except UserError:
+            raise
         except builtins.Exception as error:
-            logger.warning("the robot at %s does not answer (%s): connecting anew", self._config.address, error)
-            self._robot = self._connect()
-            self._robot.recover_from_errors()
-        # The robot's answer may overtake the state that shows it: what franky returns is often about the state before.
-        for _ in range(RECOVERY_STATES):
-            if not self._robot.has_errors:
-                return
+            raise ArmFault(_describe(error)) from error
         raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
 
     def _begin(self, motion: object) -> None:

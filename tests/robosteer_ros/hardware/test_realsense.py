@@ -146,6 +146,19 @@ def test_repeated_and_jumped_back_frames_are_counted_and_not_delivered(rig, lab)
         assert (statistics.frames, statistics.repeated, statistics.jumped_back, statistics.missed) == (3, 1, 1, 1)
 
 
+def test_a_lab_whose_time_begins_anew_is_seen_anew(rig, lab):
+    """Not the last image of the lab before, for as long as that one had run."""
+    with RealSense(lab.camera, rig) as camera:
+        lab.draw(100)
+        before = camera.read(tick(100))
+        lab.draw(1)
+        until(lambda: camera.statistics.jumped_back == 1)
+        lab.draw(2)
+        until(lambda: camera.statistics.frames == 2)
+        after = camera.read(tick(2))
+        assert after.number == 2 and after.stamp_ns == tick(2) < before.stamp_ns
+
+
 def test_silence_names_the_camera_the_age_of_its_last_frame_and_what_to_check(rig, lab):
     with RealSense(lab.camera, rig) as camera:
         with pytest.raises(CameraError, match=r"'front' \(lab:front\).*none has come.*robosteer sim serve"):
