@@ -28,7 +28,7 @@ class Judge:
     press: the target button has travelled 90 % of its way.
     push: the target has moved 4 cm away from the robot on the table.
     pick up: the target is 5 cm above where it stood for 200 ms.
-    In each: the first object that the fingers touch must be the target, else the failure is "wrong object: <name>".
+    In each: hand and fingers touch nothing but the target until then, else the failure is "wrong object: <name>".
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, scene: Scene, task: Task) -> None:

@@ -29,11 +29,6 @@ class Clock(ABC):
         """Around a blocking call that another machine answers (`gripper`)."""
         yield
 
-    @contextmanager
-    def released(self) -> Iterator[None]:
-        """Around anything that blocks while time has to go on."""
-        yield
-
     def close(self) -> None:
         """Take no part any longer."""
 
@@ -70,14 +65,6 @@ class LabClock(Clock):
     @contextmanager
     def external(self, event: str) -> Iterator[None]:
         self._link.external(event)
-        try:
-            yield
-        finally:
-            self.sleep_until_ns(0)
-
-    @contextmanager
-    def released(self) -> Iterator[None]:
-        self._link.leave()
         try:
             yield
         finally:

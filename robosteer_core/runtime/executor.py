@@ -87,11 +87,6 @@ class ChunkExecutor:
             twist = twist - self._offset * (1e9 / self._blend_ns)
         return SetPoint(Pose(position, quaternion), twist, float(gripper))
 
-    @property
-    def end_ns(self) -> int:
-        """The last stamp: after it there is nothing new to play."""
-        return int(self._stamps_ns[-1])
-
     def _set_path(
         self, stamps_ns: np.ndarray, positions: np.ndarray, quaternions: np.ndarray, gripper: np.ndarray
     ) -> None:
