@@ -76,12 +76,7 @@ class Recorder:
             elif event == "start":
                 self._episode()
             elif event == "home":
-                arm.home()
-                try:
-                    arm.rest()
-                except BaseException:
-                    arm.stop()
-                    raise
+                self._go_home()
             elif event == "recover":
                 arm.recover()
                 self._announce("ready")
@@ -90,6 +85,20 @@ class Recorder:
         except Refused as refusal:
             logger.error("%s: %s", event, refusal)
             self._announce("fault" if arm.status()["mode"] == "fault" else "ready")
+
+    def _go_home(self) -> None:
+        """Move home for as long as the operator holds the enabling switch. Events that come meanwhile count for nothing."""
+        arm = self._station.arm
+        arm.home()
+        try:
+            while arm.status()["motion"] is not None:
+                time.sleep(1 / self._rig.rates.policy_hz)
+                if not self._device.read().deadman:
+                    logger.warning("the way home was stopped: the enabling switch is released")
+                    break
+        finally:
+            arm.stop()
+        arm.rest()
 
     def _episode(self) -> None:
         clock, started = self._open_clock(), False

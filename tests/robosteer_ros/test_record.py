@@ -15,6 +15,7 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
 from robosteer_ros.hardware.station import oldest_frame_ns
+from robosteer_ros.hardware.teleop.device import TeleopCommand
 from robosteer_ros.record import Recorder
 
 MS = 1_000_000
@@ -106,6 +107,43 @@ def test_a_rig_without_cartesian_deltas_cannot_be_taught_by_hand():
     rig = load_rig("lab").model_copy(update={"action_space": load_rig("lab").action_space.model_copy(update={"kind": "joint_velocity"})})
     with pytest.raises(UserError, match="joint_velocity"):
         Recorder(rig, None, None, None, None, TASK, 1)
+
+
+class Homing:
+    """An arm that is on its way home until it is stopped, or asked often enough; and its station."""
+
+    def __init__(self):
+        self.arm, self.asked, self.stopped = self, 0, False
+
+    def home(self): ...
+
+    def rest(self):
+        assert self.status()["motion"] is None
+
+    def stop(self):
+        self.stopped = True
+
+    def status(self):
+        self.asked += 1
+        return {"motion": None if self.stopped or self.asked > 9 else "home"}
+
+
+class Hand:
+    """An operator's device on which the enabling switch is held for some reads."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def read(self):
+        self.held -= 1
+        return TeleopCommand(np.zeros(6), gripper=0.0, deadman=self.held >= 0, stamp_ns=0)
+
+
+@pytest.mark.parametrize("held, reads", [(3, 4), (40, 9)])
+def test_the_way_home_goes_on_only_while_the_enabling_switch_is_held(held, reads):
+    station, hand = Homing(), Hand(held)
+    Recorder(load_rig("lab"), station, hand, None, None, TASK, 1)._between_episodes("home")
+    assert held - hand.held == reads and station.stopped
 
 
 def test_no_arm_process_is_said_before_a_dataset_is_made(rig_file, new_rig, tmp_path):
