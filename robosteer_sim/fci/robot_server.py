@@ -72,7 +72,7 @@ class RobotServer:
         self._command = np.zeros((), wire.CONTROL)
         self._cycle_s = CYCLE_S
         self._packet: bytes | None = None
-        self._sent_at = self._asked_at = time.perf_counter()
+        self._sent_at = self._asked_at = self._granted_at = time.perf_counter()
         self._port = FciPort(
             host, wire.ROBOT_PORT, wire.ROBOT_VERSION, wire.ROBOT_HEADER, "<B", poller,
             self._handle, self._receive, self._client_lost,
@@ -128,17 +128,19 @@ class RobotServer:
                 self._send_state()
                 since = 0.0
             return _IDLE_S - since
+        silent = now - (self._granted_at if self.phase is Phase.STARTING else self._asked_at)
+        if self.phase is not Phase.ANSWERED and silent > _SILENCE_S:
+            logger.warning("no command for %.0f s in the middle of a motion: the client is given up", _SILENCE_S)
+            self._reflex(RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION)
+            self._port.drop_client()
+            return _REPEAT_S
         if self.phase is Phase.STARTING:
             if since >= self._start_wait_s:
                 self._start_wait_s = min(max(2 * self._start_wait_s, _LEAST_START_WAIT_S), _MOST_START_WAIT_S)
                 self._send_state()
                 since = 0.0
             return self._start_wait_s - since
-        if self.phase is Phase.WAITING and now - self._asked_at > _SILENCE_S:
-            logger.warning("no command for %.0f s in the middle of a motion: the client is given up", _SILENCE_S)
-            self._reflex(RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION)
-            self._port.drop_client()
-        elif since >= _REPEAT_S:
+        if since >= _REPEAT_S:
             self.repeat_state()
             since = 0.0
         return _REPEAT_S - since
@@ -238,6 +240,7 @@ class RobotServer:
             return (MoveStatus.NOT_POSSIBLE,)
         self.firmware.begin(Controller(controller), Generator(generator + 1))
         self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
+        self._granted_at = time.perf_counter()
         self.motions += 1
         return (MoveStatus.MOTION_STARTED,)
 

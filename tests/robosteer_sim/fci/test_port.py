@@ -1,12 +1,17 @@
 """The port by bytes: what a client that is no libfranka may send."""
 
+import os
 import socket
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from robosteer_sim.fci import wire
+from robosteer_sim.fci.robot_server import Phase, RobotServer
+from robosteer_sim.poller import Poller
 
 ROBOT, GRIPPER = (wire.ROBOT_PORT, wire.ROBOT_HEADER, "<BH"), (wire.GRIPPER_PORT, wire.GRIPPER_HEADER, "<HH")
 
@@ -144,6 +149,41 @@ def test_a_connection_that_says_nothing_disturbs_nobody(client):
     each = robot(client)
     silent.close()
     assert len(each.udp.recv(4096)) == 1377
+
+
+@pytest.mark.parametrize("commands", [0, 1])
+def test_a_client_that_begins_a_motion_and_hangs_is_given_up(world, commands):
+    """Before its first command or after it: else lab time would stand still until somebody finds out."""
+    host, poller = f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.{90 + commands}", Poller()
+    server, stop = RobotServer(world, host, poller, lambda: None), threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            poller.poll(0.01)
+
+    loop = threading.Thread(target=serve)
+    loop.start()
+    each = Client(host, *ROBOT[:2])
+    each.connect(wire.ROBOT_VERSION)
+    each.request(wire.Command.MOVE, 1, wire.MOVE_REQUEST.pack(0, 0, *[0.0] * 6, False, *[1.0] * 7))
+    assert each.answer() == (wire.Command.MOVE, 1, bytes([wire.MoveStatus.MOTION_STARTED]))
+    if commands:
+        command, (packet, peer) = np.zeros((), wire.CONTROL), each.udp.recvfrom(4096)
+        while np.frombuffer(packet, wire.STATE)[0]["robot_mode"] != wire.Mode.MOVE:
+            packet, peer = each.udp.recvfrom(4096)
+        command["message_id"] = np.frombuffer(packet, wire.STATE)[0]["message_id"]
+        each.udp.sendto(command.tobytes(), peer)
+        while server.phase is Phase.STARTING:
+            time.sleep(0.001)
+    stop.set()
+    loop.join()
+    server.attend(time.perf_counter() + 29)
+    assert server.moving
+    server.attend(time.perf_counter() + 31)
+    assert not server.moving and each.answer() == (wire.Command.MOVE, 1, bytes([wire.MoveStatus.REFLEX_ABORTED]))
+    assert each.answer() is None, "disconnected"
+    server.close()
+    each.close()
 
 
 def test_stopping_a_motion_answers_both_requests_and_then_the_states_say_idle(client):
