@@ -100,7 +100,7 @@ def _missing(error: ImportError) -> str | None:
     if isinstance(error, ModuleNotFoundError) and extra is not None:
         return (
             f"this command needs the module {module!r}, which is not installed; "
-            f"in robosteer's folder, type: pip install '.[{extra}]'"
+            f"in robosteer's folder, type: pip install -e '.[{extra}]'"
         )
     if "cannot open shared object file" in str(error):
         return f"this command needs a system library ({error}); as root, type: apt-get install {SYSTEM_PACKAGES}"

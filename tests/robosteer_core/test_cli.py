@@ -122,7 +122,7 @@ def test_missing_package_names_the_extra_that_brings_it(install, monkeypatch, ca
     install(f"def work():\n    import {module}.parts\n", work="some_commands:work")
     monkeypatch.setitem(sys.modules, module, None)  # Python's own way to say that a module cannot be imported
     assert main(["work"]) == 2
-    message = f"needs the module {module!r}, which is not installed; in robosteer's folder, type: pip install '.[{extra}]'\n"
+    message = f"needs the module {module!r}, which is not installed; in robosteer's folder, type: pip install -e '.[{extra}]'\n"
     assert capsys.readouterr().err.endswith(message)
 
 
@@ -141,7 +141,7 @@ def test_commands_without_their_extra_say_so(arguments, hidden):
     program = f"import sys; sys.modules[{hidden!r}] = None; from robosteer_core.cli import main; sys.exit(main({arguments!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
-    assert f"pip install '.[{EXTRA_OF_MODULE[hidden]}]'" in done.stderr
+    assert f"pip install -e '.[{EXTRA_OF_MODULE[hidden]}]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
