@@ -185,8 +185,8 @@ def process(name: str, arguments: list[str], logs: Path) -> Iterator[subprocess.
         child = subprocess.Popen([*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=offline())
     try:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while child.poll() is not None or READY[name] not in log.read_text():
-            if child.poll() is not None or time.monotonic() > deadline:
+        while (ended := child.poll() is not None) or READY[name] not in log.read_text():
+            if ended or time.monotonic() > deadline:
                 raise UserError(f"{name} did not start: {log.read_text().strip() or 'no output'} (log: {log})")
             time.sleep(0.05)
         console.print(f"{name}: {log.read_text().strip().splitlines()[-1]}")

@@ -102,7 +102,7 @@ class Trials:
         began, refused = time.perf_counter(), None
         try:
             arm.start()
-        except Refused:
+        except BaseException:
             clock.close()  # not the policy's fault: nothing is put on record
             raise
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,22 +102,20 @@ class Recorder:
         arm.rest()
 
     def _episode(self) -> None:
-        clock, started = self._open_clock(), False
-        try:
-            self._station.arm.start()
-            started = True
-            self._writer.begin(self._task)
-            self._episode_frames = 0
-            self._announce("recording")
-            verdict = self._record(clock)
-        except BaseException:
-            self._end_episode("discard")
-            raise
-        finally:
+        with ExitStack() as ending:
             # The arm is told to stop before time may run on without us; its rest takes time, so we leave first.
-            if started:
-                self._station.arm.stop()
-            clock.close()
+            clock = self._open_clock()
+            ending.callback(clock.close)
+            self._station.arm.start()
+            ending.callback(self._station.arm.stop)
+            try:
+                self._writer.begin(self._task)
+                self._episode_frames = 0
+                self._announce("recording")
+                verdict = self._record(clock)
+            except BaseException:
+                self._end_episode("discard")
+                raise
         self._announce("saving")
         self._end_episode(verdict)
         self._station.arm.rest()
@@ -127,15 +126,12 @@ class Recorder:
         hz, start_ns, tick = self._rig.rates.policy_hz, clock.now_ns(), 0
         gripper = self._station.arm.state().gripper
         while True:
-            tick += 1
+            now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick + 1, hz))
+            # Ticks that have passed meanwhile are no frames: what the operator commands now is executed after now.
+            missed = last_tick(start_ns, now_ns, hz) - (tick + 1)
+            tick += 1 + missed
             due_ns = tick_ns(start_ns, tick, hz)
-            now_ns = clock.sleep_until_ns(due_ns)
-            # A tick that has passed meanwhile is no frame: what the operator commands now is executed after now.
-            missed = last_tick(start_ns, now_ns, hz) - tick
-            if missed:
-                self.statistics.late_ticks += missed
-                tick += missed
-                due_ns = tick_ns(start_ns, tick, hz)
+            self.statistics.late_ticks += missed + (now_ns - due_ns > 0.5e9 / hz)
             command = self._device.read()
             for event in command.events:
                 if event in ("keep", "discard", "finish"):

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from itertools import count
 
@@ -27,11 +28,15 @@ def ordinary_priority():
 def running(*words, line):
     """A `robosteer` command that has printed a line with `line` in it; ended by SIGTERM."""
     process = subprocess.Popen([sys.executable, "-m", "robosteer_core.cli", *words], stdout=subprocess.PIPE, text=True)
+    patience = threading.Timer(90, process.kill)
+    patience.start()
     try:
         found = process.stdout.readline()
         assert line in found, f"{words} printed {found!r} instead of a line with {line!r}"
+        patience.cancel()
         yield process
     finally:
+        patience.cancel()
         process.terminate()
         try:
             process.wait(20)

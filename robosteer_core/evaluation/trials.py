@@ -33,7 +33,7 @@ class TrialRecord(BaseModel):
     robot_s: float = Field(ge=0, description="robot time from the first tick to the end, seconds")
     wall_s: float = Field(ge=0, description="wall time of the same, seconds")
     ticks: int = Field(ge=0, description="ticks of the policy's loop")
-    late_ticks: int = Field(ge=0, description="ticks that came more than one period late")
+    late_ticks: int = Field(ge=0, description="ticks that the loop missed, being a period late or more")
     policy_ms: tuple[float, ...] = Field(default=(), description="wall milliseconds of each inference")
     digest: str = Field(default="", description="hash of the commands sent; equal digests mean identical trials")
 

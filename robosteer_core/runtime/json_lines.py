@@ -87,11 +87,7 @@ class LineServer:
             threading.Thread(target=self._serve, args=(connection,), name=self._what, daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Tells of peers whose machine has gone without a word: after 5 s of silence they are asked, 3 times.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)):
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+        prepare(connection)
         peer = object()
         try:
             with connection, connection.makefile("rb") as lines:
@@ -163,6 +159,15 @@ class LineClient:
             pass  # The other side was faster.
         self._lines.close()
         self._socket.close()
+
+
+def prepare(connection: socket.socket) -> None:
+    """Send small messages at once, and notice a peer whose machine has gone without a word: after 5 s of silence it is
+    asked, 3 times."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)):
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _encode(message: dict) -> bytes:

@@ -44,7 +44,10 @@ def last_tick(start_ns: int, now_ns: int, hz: float) -> int:
 
 @dataclass
 class RunStatistics:
-    """How the loop kept time; `late_ticks` are those that it missed. Policy times are wall milliseconds of computation, whatever robot time is charged."""
+    """How the loop kept time; `late_ticks` are those that it missed.
+
+    Policy times are wall milliseconds of computation, whatever robot time is charged.
+    """
 
     ticks: int = 0
     late_ticks: int = 0

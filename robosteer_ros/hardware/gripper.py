@@ -143,11 +143,8 @@ class GripperDriver:
         self._busy.set()
 
         def block() -> None:
-            try:
-                with running:
-                    self._move(open_it)
-                    self._busy.clear()  # before the lab goes on
-            finally:
+            with running:
+                self._move(open_it)
                 self._busy.clear()
 
         threading.Thread(target=block, name="gripper command", daemon=True).start()

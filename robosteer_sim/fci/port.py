@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 
 from robosteer_core.errors import UserError
+from robosteer_core.runtime.json_lines import prepare
 from robosteer_sim.fci.wire import CONNECT_REQUEST
 from robosteer_sim.poller import Poller
 
@@ -89,11 +90,7 @@ class FciPort:
         except OSError:
             return  # It has gone again.
         peer.setblocking(False)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Tells of clients whose machine has gone: after 5 s of silence it is asked, 3 times.
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)):
-            peer.setsockopt(socket.IPPROTO_TCP, option, value)
+        prepare(peer)
         self._buffers[peer] = bytearray()
         self._poller.register(peer, lambda: self._receive(peer))
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from robosteer_core.rig import Rig
+from robosteer_core.runtime.runner import EXECUTED
 from robosteer_core.vla.pi0 import Pi0Policy
 from robosteer_sim.render import Renderer
 from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
 
 SECONDS = 12.0
-EXECUTED = 3
 
 
 def successes(policy: Pi0Policy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:

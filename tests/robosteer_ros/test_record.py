@@ -14,8 +14,8 @@ from robosteer_core.runtime.clock import RANKS, LabClock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
+from robosteer_ros.hardware.arm.client import ArmClient
 from robosteer_ros.hardware.station import oldest_frame_ns
-from robosteer_ros.hardware.teleop.device import TeleopCommand
 from robosteer_ros.record import Recorder
 
 MS = 1_000_000
@@ -109,41 +109,31 @@ def test_a_rig_without_cartesian_deltas_cannot_be_taught_by_hand():
         Recorder(rig, None, None, None, None, TASK, 1)
 
 
-class Homing:
-    """An arm that is on its way home until it is stopped, or asked often enough; and its station."""
-
-    def __init__(self):
-        self.arm, self.asked, self.stopped = self, 0, False
-
-    def home(self): ...
-
-    def rest(self):
-        assert self.status()["motion"] is None
-
-    def stop(self):
-        self.stopped = True
-
-    def status(self):
-        self.asked += 1
-        return {"motion": None if self.stopped or self.asked > 9 else "home"}
-
-
-class Hand:
-    """An operator's device on which the enabling switch is held for some reads."""
-
-    def __init__(self, held):
-        self.held = held
-
-    def read(self):
-        self.held -= 1
-        return TeleopCommand(np.zeros(6), gripper=0.0, deadman=self.held >= 0, stamp_ns=0)
-
-
-@pytest.mark.parametrize("held, reads", [(3, 4), (40, 9)])
-def test_the_way_home_goes_on_only_while_the_enabling_switch_is_held(held, reads):
-    station, hand = Homing(), Hand(held)
-    Recorder(load_rig("lab"), station, hand, None, None, TASK, 1)._between_episodes("home")
-    assert held - hand.held == reads and station.stopped
+@pytest.mark.parametrize("held", [True, False])
+def test_the_way_home_goes_on_only_while_the_enabling_switch_is_held(lab_and_arm, rig_file, start, tmp_path, held):
+    rig = load_rig(rig_file)
+    with LabLink(rig.lab.control, "test") as lab:
+        lab.reset(TASK, 0)
+    words = ["record", "--rig", str(rig_file), "--task", TASK, "--episodes", "1", "--dataset", str(tmp_path / "none")]
+    with start(*words, line="ready for the operator"):
+        device, arm = TeleopLink(rig), ArmClient(rig)
+        await_stage(device, "ready")
+        away = np.abs(arm.state().joint_positions - rig.arm.home_joint_positions_rad).max()
+        clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+        device.publish(np.zeros(6), 0.0, held, clock.now_ns(), ["home"])
+        deadline = time.monotonic() + 60
+        # Time stands: the arm is asked to stop before it can have gone far.
+        while arm.status()["motion"] != ("home" if held else "stop"):
+            device.publish(np.zeros(6), 0.0, held, clock.now_ns())
+            assert time.monotonic() < deadline
+        while arm.status()["motion"] is not None:
+            device.publish(np.zeros(6), 0.0, held, clock.sleep_until_ns(clock.now_ns() + 10 * MS))
+            assert time.monotonic() < deadline
+        clock.close()
+        left = np.abs(arm.state().joint_positions - rig.arm.home_joint_positions_rad).max()
+        assert away > 0.02 and (left < 0.005 if held else left > 0.9 * away)
+        arm.close()
+        device.close()
 
 
 def test_no_arm_process_is_said_before_a_dataset_is_made(rig_file, new_rig, tmp_path):

@@ -21,7 +21,7 @@ def demo(rig_file, tmp_path_factory):
     """Two demonstrations, one trial of each condition, five steps of finetuning of the shipped base."""
     out = tmp_path_factory.mktemp("demo") / "run"
     words = ["--out", str(out), "--rig", str(rig_file), "--demos", "2", "--trials", "1", "--steps", "5"]
-    run = subprocess.run([sys.executable, str(DEMO), *words], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, str(DEMO), *words], capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return out
 

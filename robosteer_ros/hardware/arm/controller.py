@@ -19,7 +19,7 @@ from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import Clock
 from robosteer_core.runtime.limits import Limits, malformation
 from robosteer_core.runtime.observation import ArmState
-from robosteer_core.runtime.runner import tick_ns
+from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
 from robosteer_ros.hardware.arm.session import LoopStatistics, TrackingSession
 from robosteer_ros.hardware.gripper import GripperDriver
@@ -140,11 +140,6 @@ class ArmController:
             self._read_news.wait_for(lambda: self._readings >= wanted, IDLE_STATE_TIMEOUT_S)
             reading = self._reading
         return self._arm_state(reading, self._time_ns(), self._mode, None)
-
-    @property
-    def motion(self) -> str | None:
-        """What runs or is about to, None at rest."""
-        return self._motion
 
     def status(self) -> dict:
         """Mode, error, loop statistics, limit interventions, gripper and the log of mode changes; plain types."""
@@ -361,7 +356,4 @@ class ArmController:
 
 def next_tick_ns(now_ns: int, hz: float) -> int:
     """The first tick of the periodic grid of `tick_ns` after `now_ns`."""
-    tick = int(now_ns * hz // 1_000_000_000)
-    while tick_ns(0, tick, hz) <= now_ns:
-        tick += 1
-    return tick_ns(0, tick, hz)
+    return tick_ns(0, last_tick(0, now_ns, hz) + 1, hz)
