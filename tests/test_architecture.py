@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "robosteer_ros": {"robosteer_ros", "robosteer_core"},
 }
 
-EXTRAS = {"robosteer_core": (), "robosteer_sim": ("sim",), "robosteer_ros": ("ros",)}
+EXTRAS = {"robosteer_core": (), "robosteer_sim": ("sim",), "robosteer_ros": ("ros", "panda")}
 
 TOP_LEVEL = {
     "robosteer_core", "robosteer_ros", "robosteer_sim", "launch", "calibration", "tests", "docker", "docs", "resource", ".ci",
