@@ -25,6 +25,7 @@ class World:
     """
 
     def __init__(self, rig: Rig) -> None:
+        self.arm_model = rig.arm.model
         self._home = np.array(rig.arm.home_joint_positions_rad)
         self.task: str | None = None
 

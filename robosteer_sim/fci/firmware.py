@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
-from robosteer_sim.fci import wire
 from robosteer_sim.fci.joint_controller import JointController
 from robosteer_sim.fci.kinematics import ArmKinematics
 from robosteer_sim.fci.reference import CYCLE_S, MAX_JOINT_VELOCITIES, HoldReference, reference_for
+from robosteer_sim.fci.versions import VERSIONS
 from robosteer_sim.fci.wire import Controller, Generator, Mode, RobotError
 from robosteer_sim.robot import FLANGE_TO_TCP_M
 from robosteer_sim.world import World
@@ -35,11 +35,11 @@ class Firmware:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.version = VERSIONS[world.arm_model]
         self._kinematics = ArmKinematics()
         self._controller = JointController(world)
-        self.state = np.zeros((), wire.STATE)
-        state = self.state
-        self._view = {name: state[name] for name in wire.STATE.names if state[name].shape}
+        self.state = state = np.zeros((), self.version.state)
+        self._view = {name: state[name] for name in state.dtype.names if state[name].shape}
         state["EE_T_K"] = state["NE_T_EE"] = _IDENTITY
         self._flange_to_hand = np.eye(4)
         self._flange_to_hand[:2, :2] = np.sqrt(0.5) * np.array([[1, 1], [-1, 1]])  # the hand is turned by -45 degrees
@@ -70,7 +70,7 @@ class Firmware:
         """What the running motion commands, e.g. `cartesian position`; `torques`; `none` between motions."""
         if not self.moving:
             return "none"
-        return "torques" if self._generator == Generator.NONE else self._generator.name.lower().replace("_", " ")
+        return "torques" if not self._reference.followed else self._generator.name.lower().replace("_", " ")
 
     # --- motions ----------------------------------------------------------------------------------------------------
 
@@ -79,6 +79,7 @@ class Firmware:
         self.mode, self._generator, self._controller_mode = Mode.MOVE, generator, controller
         q = self._reference.q if generator != Generator.NONE else self._world.joint_positions()
         self._reference = reference_for(generator, self._kinematics, q)
+        self._reference.followed = controller != Controller.EXTERNAL
         self._commanded_torque = np.zeros(7)
         self.state["reflex_reason"] = 0
 

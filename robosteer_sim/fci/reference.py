@@ -33,7 +33,7 @@ class Reference(ABC):
 
     #: Whether `pose` is what the client commands, rather than a consequence of its joint commands.
     cartesian = False
-    #: Whether the arm's own controller follows `q`; else the client commands torques.
+    #: Whether the arm's own controller follows `q`; else the client commands torques, beside a motion or without one.
     followed = True
 
     def __init__(self, kinematics: ArmKinematics, q: np.ndarray) -> None:
@@ -45,7 +45,10 @@ class Reference(ABC):
 
     @abstractmethod
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
-        """Take the client's command (wire.CONTROL) for a cycle of `seconds`; returns the limit that it violates."""
+        """Take the client's command (a packet, wire.CONTROL) for a cycle of `seconds`; returns the limit that it violates."""
+
+    def measured(self, q: np.ndarray, dq: np.ndarray, pose: np.ndarray) -> None:
+        """What the arm does while the client commands torques; for a reference that has no motion of its own."""
 
     def _follow_joints(self, q: np.ndarray, seconds: float) -> None:
         dq = (q - self.q) / seconds
@@ -157,9 +160,7 @@ class CartesianReference(Reference):
 
 
 class TorqueReference(Reference):
-    """The client commands torques: the desired motion is the measured one, as `measured` keeps it."""
-
-    followed = False
+    """No motion is commanded, torques alone: the desired motion is the measured one, as `measured` keeps it."""
 
     def follow(self, command: np.void, seconds: float) -> None:
         """Nothing to follow: torques are applied as they are."""

@@ -7,7 +7,7 @@ import math
 import struct
 import time
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from robosteer_sim.fci.firmware import Firmware
 from robosteer_sim.fci.joint_controller import MAX_STIFFNESS_NM_PER_RAD
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.reference import CYCLE_S
-from robosteer_sim.fci.wire import Command, Controller, Generator, Mode, MoveStatus, RobotError, Status
+from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
 from robosteer_sim.poller import Poller
 from robosteer_sim.robot import assets
 from robosteer_sim.world import World
@@ -34,9 +34,9 @@ _REPEAT_S = 0.25
 #: A client that leaves a motion without a command for this long is given up, seconds.
 _SILENCE_S = 30.0
 
-#: Parts of the command packet (wire.CONTROL) that are looked at before it is taken.
+#: Parts of the command packet that are looked at before it is taken; they lie at the same place in every version.
 _MESSAGE_ID, _MOTION, _TORQUES = struct.Struct("<Q"), struct.Struct("<38d"), struct.Struct("<7d")
-_MOTION_FINISHED, _TORQUE_FINISHED = (wire.CONTROL.fields[name][1] for name in ("motion_finished", "torque_finished"))
+_TORQUES_AT = wire.CONTROL.fields["tau_J_d"][1]
 
 
 @cache
@@ -65,16 +65,20 @@ class RobotServer:
     def __init__(self, world: World, host: str, poller: Poller, motion_asked: Callable[[], None]) -> None:
         self._world, self._motion_asked = world, motion_asked
         self.firmware = Firmware(world)
+        self._version = version = self.firmware.version
+        self._motion_finished = version.control.fields["motion_finished"][1]
+        # In a version that has no flag of its own for torques, the same one once more.
+        self._torque_finished = version.control.fields.get("torque_finished", (None, self._motion_finished))[1]
         self.phase = Phase.IDLE
         self.motions = self.lost_cycles = self.uneven_starts = 0
         self._message_id = self._sent_id = self._begin_id = 0
         self._motion_id: int | None = None
-        self._command = np.zeros((), wire.CONTROL)
+        self._command = np.zeros((), version.control)
         self._cycle_s = CYCLE_S
         self._packet: bytes | None = None
         self._sent_at = self._asked_at = self._granted_at = time.perf_counter()
         self._port = FciPort(
-            host, wire.ROBOT_PORT, wire.ROBOT_VERSION, wire.ROBOT_HEADER, "<B", poller,
+            host, wire.ROBOT_PORT, version.number, wire.ROBOT_HEADER, "<B", poller,
             self._handle, self._receive, self._client_lost,
         )  # fmt: skip
 
@@ -164,12 +168,12 @@ class RobotServer:
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def _receive(self, packet: bytes) -> None:
-        if len(packet) != wire.CONTROL.itemsize or not self.moving:
+        if len(packet) != self._version.control.itemsize or not self.moving:
             return
         (answered,) = _MESSAGE_ID.unpack_from(packet)
         if answered < self._begin_id:
             return  # A late one of the motion before.
-        if packet[_MOTION_FINISHED] or packet[_TORQUE_FINISHED]:
+        if packet[self._motion_finished] or packet[self._torque_finished]:
             self._end(MoveStatus.SUCCESS)
         elif self.phase is Phase.STARTING:
             self._first_command(answered)
@@ -181,7 +185,7 @@ class RobotServer:
         else:
             # The first command that is carried out comes two cycles after the state that the motion started from.
             self._cycle_s = 2 * CYCLE_S if self.phase is Phase.REHEARSING else CYCLE_S
-            self._command, self.phase = np.frombuffer(packet, wire.CONTROL)[0], Phase.ANSWERED
+            self._command, self.phase = np.frombuffer(packet, self._version.control)[0], Phase.ANSWERED
 
     def _first_command(self, answered: int) -> None:
         self.phase = Phase.REHEARSING
@@ -196,7 +200,7 @@ class RobotServer:
             self.firmware.end()
         motion, self._motion_id, self.phase = self._motion_id, None, Phase.IDLE
         self._send_state()
-        self._port.reply(Command.MOVE, motion, status)
+        self._reply("MOVE", motion, status)
 
     def _reflex(self, error: RobotError) -> None:
         self.firmware.reflex(error)
@@ -212,31 +216,37 @@ class RobotServer:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _handle(self, command: int, command_id: int, payload: bytes) -> None:
-        handler = self._HANDLERS.get(command)
+        known = command in self._version.commands._value2member_map_
+        name = self._version.commands(command).name if known else f"number {command}"
+        handler = self._HANDLERS.get(name)
         if handler is None:
-            logger.warning("request %d is not supported and is refused", command)
+            logger.warning("request %s is not supported and is refused", name.lower())
             self._port.reply(command, command_id, Status.NOT_POSSIBLE)
             return
         try:
             status, *answer = handler(self, command_id, payload)
         except struct.error:
-            logger.warning("request %d has a payload of %d bytes and is refused", command, len(payload))
-            status, answer = MoveStatus.INVALID_ARGUMENT if command == Command.MOVE else Status.INVALID_ARGUMENT, ()
-        self._port.reply(command, command_id, status, *answer)
-        if command == Command.MOVE and status == MoveStatus.MOTION_STARTED:
+            logger.warning("request %s has a payload of %d bytes and is refused", name.lower(), len(payload))
+            status, answer = MoveStatus.INVALID_ARGUMENT if name == "MOVE" else Status.INVALID_ARGUMENT, ()
+        self._reply(name, command_id, status, *answer)
+        if name == "MOVE" and status == MoveStatus.MOTION_STARTED:
             self._send_state()
             self._begin_id = self._message_id
             self._motion_asked()
-        elif command == Command.STOP_MOVE and self.moving:
+        elif name == "STOP_MOVE" and self.moving:
             self._end(MoveStatus.PREEMPTED)
 
+    def _reply(self, name: str, command_id: int, status: IntEnum, answer: bytes = b"") -> None:
+        self._port.reply(self._version.commands[name], command_id, self._version.code(status), answer)
+
     def _move(self, command_id: int, payload: bytes) -> tuple[MoveStatus]:
-        controller, generator, *_, asynchronous = wire.MOVE_REQUEST.unpack(payload)[:9]
-        if controller > Controller.EXTERNAL or generator + 1 > Generator.NONE:
+        controller, generator, *others = self._version.move_request.unpack(payload)
+        if controller > Controller.EXTERNAL or generator + 1 > self._version.last_generator:
             return (MoveStatus.INVALID_ARGUMENT,)
-        # Torques come without a motion generator here; the robot would take both together as well.
-        torques = controller == Controller.EXTERNAL
-        if self.firmware.mode != Mode.IDLE or asynchronous or torques != (generator + 1 == Generator.NONE):
+        asynchronous = any(others[6:7])
+        # Torques come with a motion generator or without one; without torques there has to be one.
+        nothing = controller != Controller.EXTERNAL and generator + 1 == Generator.NONE
+        if self.firmware.mode != Mode.IDLE or asynchronous or nothing:
             return (MoveStatus.NOT_POSSIBLE,)
         self.firmware.begin(Controller(controller), Generator(generator + 1))
         self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
@@ -296,23 +306,24 @@ class RobotServer:
     def _get_robot_model(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
         return Status.SUCCESS, _urdf()
 
+    #: By the request's name; a version that does not have the request never comes to it.
     _HANDLERS = {
-        Command.MOVE: _move,
-        Command.STOP_MOVE: _stop_move,
-        Command.SET_COLLISION_BEHAVIOR: _set_collision_behavior,
-        Command.SET_JOINT_IMPEDANCE: _set_joint_impedance,
-        Command.SET_CARTESIAN_IMPEDANCE: _set_cartesian_impedance,
-        Command.SET_EE_TO_K: _set_ee_to_k,
-        Command.SET_NE_TO_EE: _set_ne_to_ee,
-        Command.SET_LOAD: _set_load,
-        Command.AUTOMATIC_ERROR_RECOVERY: _automatic_error_recovery,
-        Command.GET_ROBOT_MODEL: _get_robot_model,
+        "MOVE": _move,
+        "STOP_MOVE": _stop_move,
+        "SET_COLLISION_BEHAVIOR": _set_collision_behavior,
+        "SET_JOINT_IMPEDANCE": _set_joint_impedance,
+        "SET_CARTESIAN_IMPEDANCE": _set_cartesian_impedance,
+        "SET_EE_TO_K": _set_ee_to_k,
+        "SET_NE_TO_EE": _set_ne_to_ee,
+        "SET_LOAD": _set_load,
+        "AUTOMATIC_ERROR_RECOVERY": _automatic_error_recovery,
+        "GET_ROBOT_MODEL": _get_robot_model,
     }
 
 
 def _finite(packet: bytes) -> bool:
     """Whether every number of a command is finite: the sum of finite numbers of a robot's size is."""
-    return math.isfinite(sum(_MOTION.unpack_from(packet, 8)) + sum(_TORQUES.unpack_from(packet, _MOTION_FINISHED + 1)))
+    return math.isfinite(sum(_MOTION.unpack_from(packet, 8)) + sum(_TORQUES.unpack_from(packet, _TORQUES_AT)))
 
 
 def _frame(payload: bytes) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Messages of the FCI, robot server version 10 and gripper server version 3: little-endian, packed.
 
-Source: the headers that libfranka publishes (research_interface, Apache-2.0), and captures of libfranka 0.21.
+What other versions of the robot server have differently stands in versions.py. Source: the headers that libfranka publishes
+(research_interface, Apache-2.0), and captures of libfranka 0.21.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 ROBOT_PORT, GRIPPER_PORT = 1337, 1338
-ROBOT_VERSION, GRIPPER_VERSION = 10, 3
+GRIPPER_VERSION = 3
 
 ROBOT_HEADER = struct.Struct("<III")  # command, command id, size with the header
 GRIPPER_HEADER = struct.Struct("<HII")
@@ -112,23 +113,29 @@ class GripperStatus(IntEnum):
     ABORTED = 3
 
 
-#: The robot's state, as one UDP packet. Poses are 4x4, column by column.
-STATE = np.dtype(
-    [
-        ("message_id", "<u8"), ("O_T_EE", "<f4", 16), ("O_T_EE_d", "<f4", 16), ("F_T_EE", "<f4", 16), ("EE_T_K", "<f4", 16),
-        ("F_T_NE", "<f4", 16), ("NE_T_EE", "<f4", 16), ("m_ee", "<f4"), ("I_ee", "<f4", 9), ("F_x_Cee", "<f4", 3),
-        ("m_load", "<f4"), ("I_load", "<f4", 9), ("F_x_Cload", "<f4", 3), ("elbow", "<f4", 2), ("elbow_d", "<f4", 2),
-        ("tau_J", "<f4", 7), ("tau_J_d", "<f4", 7), ("dtau_J", "<f4", 7), ("q", "<f4", 7), ("q_d", "<f4", 7),
-        ("dq", "<f4", 7), ("dq_d", "<f4", 7), ("ddq_d", "<f4", 7), ("joint_contact", "<f4", 7),
-        ("cartesian_contact", "<f4", 6), ("joint_collision", "<f4", 7), ("cartesian_collision", "<f4", 6),
-        ("tau_ext_hat_filtered", "<f4", 7), ("O_F_ext_hat_K", "<f4", 6), ("K_F_ext_hat_K", "<f4", 6),
-        ("O_dP_EE_d", "<f4", 6), ("O_ddP_O", "<f4", 3), ("elbow_c", "<f4", 2), ("delbow_c", "<f4", 2),
-        ("ddelbow_c", "<f4", 2), ("O_T_EE_c", "<f4", 16), ("O_dP_EE_c", "<f4", 6), ("O_ddP_EE_c", "<f4", 6),
-        ("theta", "<f4", 7), ("dtheta", "<f4", 7), ("accelerometer_top", "<f4", 18), ("accelerometer_bottom", "<f4", 18),
+
+def state_layout(real: str, *last: tuple) -> np.dtype:
+    """The robot's state, as one UDP packet, its numbers of type `real`; `last` are fields after those of every version.
+
+    Poses are 4x4, column by column.
+    """
+    sizes = {
+        "O_T_EE": 16, "O_T_EE_d": 16, "F_T_EE": 16, "EE_T_K": 16, "F_T_NE": 16, "NE_T_EE": 16, "m_ee": 0, "I_ee": 9,
+        "F_x_Cee": 3, "m_load": 0, "I_load": 9, "F_x_Cload": 3, "elbow": 2, "elbow_d": 2, "tau_J": 7, "tau_J_d": 7,
+        "dtau_J": 7, "q": 7, "q_d": 7, "dq": 7, "dq_d": 7, "ddq_d": 7, "joint_contact": 7, "cartesian_contact": 6,
+        "joint_collision": 7, "cartesian_collision": 6, "tau_ext_hat_filtered": 7, "O_F_ext_hat_K": 6, "K_F_ext_hat_K": 6,
+        "O_dP_EE_d": 6, "O_ddP_O": 3, "elbow_c": 2, "delbow_c": 2, "ddelbow_c": 2, "O_T_EE_c": 16, "O_dP_EE_c": 6,
+        "O_ddP_EE_c": 6, "theta": 7, "dtheta": 7,
+    }  # fmt: skip
+    numbers = [(name, real, size) if size else (name, real) for name, size in sizes.items()]
+    modes = [
         ("motion_generator_mode", "u1"), ("controller_mode", "u1"), ("errors", "u1", 41), ("reflex_reason", "u1", 41),
-        ("robot_mode", "u1"), ("control_command_success_rate", "<f4"),
-    ]
-)  # fmt: skip
+        ("robot_mode", "u1"), ("control_command_success_rate", real),
+    ]  # fmt: skip
+    return np.dtype([("message_id", "<u8"), *numbers, *last, *modes])
+
+
+STATE = state_layout("<f4", ("accelerometer_top", "<f4", 18), ("accelerometer_bottom", "<f4", 18))
 assert STATE.itemsize == 1377
 
 #: The client's command of one cycle, as one UDP packet.

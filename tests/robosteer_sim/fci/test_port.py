@@ -11,6 +11,7 @@ import pytest
 
 from robosteer_sim.fci import wire
 from robosteer_sim.fci.robot_server import Phase, RobotServer
+from robosteer_sim.fci.versions import V10
 from robosteer_sim.poller import Poller
 
 ROBOT, GRIPPER = (wire.ROBOT_PORT, wire.ROBOT_HEADER, "<BH"), (wire.GRIPPER_PORT, wire.GRIPPER_HEADER, "<HH")
@@ -72,13 +73,13 @@ def client(lab):
 def robot(client):
     """A connected client."""
     each = client()
-    assert each.connect(wire.ROBOT_VERSION)[2][0] == 0
+    assert each.connect(V10.number)[2][0] == 0
     return each
 
 
 @pytest.mark.parametrize("port", [ROBOT, GRIPPER])
 def test_another_version_is_told_which_one_is_spoken(client, port):
-    version = wire.ROBOT_VERSION if port is ROBOT else wire.GRIPPER_VERSION
+    version = V10.number if port is ROBOT else wire.GRIPPER_VERSION
     command, command_id, body = client(port).connect(5)
     assert (command, command_id) == (0, 7) and struct.unpack(port[2], body) == (1, version)
 
@@ -136,7 +137,7 @@ def test_a_message_of_impossible_size_and_an_early_request_end_the_connection(cl
 def test_one_client_at_a_time_and_the_next_one_at_once_after_it(client):
     first = robot(client)
     second = client()
-    assert second.connect(wire.ROBOT_VERSION) is None
+    assert second.connect(V10.number) is None
     first.udp.recv(4096)
     for _ in range(20):
         first.close()
@@ -164,7 +165,7 @@ def test_a_client_that_begins_a_motion_and_hangs_is_given_up(world, commands):
     loop = threading.Thread(target=serve)
     loop.start()
     each = Client(host, *ROBOT[:2])
-    each.connect(wire.ROBOT_VERSION)
+    each.connect(V10.number)
     each.request(wire.Command.MOVE, 1, wire.MOVE_REQUEST.pack(0, 0, *[0.0] * 6, False, *[1.0] * 7))
     assert each.answer() == (wire.Command.MOVE, 1, bytes([wire.MoveStatus.MOTION_STARTED]))
     if commands:
