@@ -57,7 +57,7 @@ class CameraCrew:
         self._rig = rig
         self._cameras = lab_cameras(rig)
         self._shutter = Shutter(self._cameras)
-        self._scene: tuple[int, str, int] | None = None
+        self._scene: tuple[int, str, int, str] | None = None
         self._formats: dict[str, BufferFormat] = {}
         self._writers: dict[str, FrameWriter] = {}
         for camera in self._cameras:  # before the lab is asked: it answers only when no participant holds its time
@@ -68,9 +68,9 @@ class CameraCrew:
 
     def shoot(self, state: LabState) -> None:
         """Draw and publish the frames that are due at this state; the scene is put up when it is new."""
-        scene = (state.generation, state.task, state.seed)
+        scene = (state.generation, state.task, state.seed, state.variation)
         if scene != self._scene:
-            self._studio.build(state.task, state.seed)
+            self._studio.build(state.task, state.seed, state.variation)
             self._scene = scene
             self._open_segments()
         due = self._shutter.due(state.now_ns)

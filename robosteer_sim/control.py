@@ -7,7 +7,7 @@ wait {until_ns}            answered when lab time is there; time then stands sti
 leave {}                   no longer holds time, until its next wait; so does closing the connection
 external {event}           it is about to block on the gripper: time stands until the gripper's command has arrived,
                            runs while the gripper works, and stands again from its answer to the next wait
-now, status, truth, reset {task, seed, hold}
+now, status, truth, reset {task, seed, variation, hold}
 
 An answer with `error` says what is wrong with the request.
 """

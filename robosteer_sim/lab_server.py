@@ -18,6 +18,7 @@ from robosteer_sim.fci.gripper_server import GripperServer
 from robosteer_sim.fci.robot_server import RobotServer
 from robosteer_sim.poller import Poller
 from robosteer_sim.tasks import parse
+from robosteer_sim.variations import parse_variation
 from robosteer_sim.world import World
 
 MS = 1_000_000
@@ -122,8 +123,9 @@ class LabServer:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _scene(self, with_state: bool) -> dict:
-        scene = {"generation": self._generation, "task": self._world.task, "seed": self._world.seed}
-        return {**scene, "qpos": self._world.data.qpos.tolist()} if with_state else scene
+        world = self._world
+        scene = {"generation": self._generation, "task": world.task, "seed": world.seed, "variation": world.variation}
+        return {**scene, "qpos": world.data.qpos.tolist()} if with_state else scene
 
     def _answer(self, op: str, message: dict) -> dict:
         if op == "now":
@@ -133,7 +135,8 @@ class LabServer:
         if op == "status":
             return self._status()
         if op == "reset":
-            return self._reset(str(message["task"]), int(message["seed"]), bool(message.get("hold", False)))
+            variation = str(message.get("variation", "none"))
+            return self._reset(str(message["task"]), int(message["seed"]), variation, bool(message.get("hold", False)))
         raise UserError(f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset")
 
     def _status(self) -> dict:
@@ -141,6 +144,7 @@ class LabServer:
         return {
             "now_ns": self._now_ns,
             "generation": self._generation,
+            "variation": self._world.variation,
             "steps": self._steps,
             "wall_s": time.perf_counter() - self._began,
             "pace": self._pace,
@@ -158,14 +162,15 @@ class LabServer:
             "participants": self._control.describe(),
         }
 
-    def _reset(self, task: str, seed: int, hold: bool) -> dict:
+    def _reset(self, task: str, seed: int, variation: str, hold: bool) -> dict:
         if self._robot.moving:
             raise UserError(f"the scene cannot be reset while a motion runs ({self._robot.motion}): stop the arm first")
         parse(task)
+        parse_variation(variation)
         if seed < 0:
             raise UserError(f"a seed is a whole number of at least 0; found {seed}")
         # Beside this thread, because on a busy machine it takes longer than a client waits for a sign of life.
-        building = threading.Thread(target=self._world.reset, args=(task, seed))
+        building = threading.Thread(target=self._world.reset, args=(task, seed, variation))
         building.start()
         while building.is_alive():
             building.join(_REPEAT_S)

@@ -44,9 +44,9 @@ class Studio:
         self._renderer = Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), self._width, self._height)
         self._scaled = np.empty((self._height, self._width), np.float32)
 
-    def build(self, task: str, seed: int) -> None:
-        """Put up the scene of (task, seed), as the lab's physics does. Raises UserError for an unknown task."""
-        self.model = build(sample_scene(task, seed))
+    def build(self, task: str, seed: int, variation: str = "none") -> None:
+        """Put up the scene of (task, seed, variation), as the lab's physics does. Raises UserError for an unknown one."""
+        self.model = build(sample_scene(task, seed, variation))
         self.data = mujoco.MjData(self.model)
         # A larger off-screen buffer than the image costs a third more time: all of it is cleared for every image.
         self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self._width, self._height

@@ -1,4 +1,4 @@
-"""The lab's tasks, made from a small grammar: `<verb> the <colour> <object>`, e.g. "press the red button"."""
+"""The lab's tasks: eight that are named one by one, and a small grammar, `<verb> the <colour> <object>`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_sim.scene import COLOURS, KINDS, Item, Scene
+from robosteer_sim.variations import parse_variation
 
 #: Which kinds of object each verb applies to.
 VERBS = {
@@ -16,6 +17,14 @@ VERBS = {
     "press": ("button",),
     "push": ("cube",),
     "pick up": ("cube",),
+}
+#: Other wordings of a verb. The policy that is pretrained here reads one of those of "touch" half of the time, so that
+#: what the words point at does not hang on one verb.
+WORDINGS = {
+    "touch": ("reach", "tap", "go to", "move to", "point at"),
+    "press": ("push down", "press down"),
+    "push": ("shove", "slide"),
+    "pick up": ("lift", "grab", "take", "raise"),
 }
 
 #: Objects are placed in this rectangle of the table, metres, base frame: 30 cm x 30 cm.
@@ -29,6 +38,8 @@ START_JITTER_RAD = 0.06
 
 @dataclass(frozen=True)
 class Task:
+    """What an instruction asks for; `instruction` is the canonical wording."""
+
     verb: str
     colour: str
     kind: str
@@ -42,23 +53,44 @@ class Task:
         return f"{self.colour}_{self.kind}"
 
 
+def _grammar() -> dict[str, Task]:
+    """Every wording that the grammar has, with its task."""
+    return {
+        f"{wording} the {colour} {kind}": Task(verb, colour, kind)
+        for verb, kinds in VERBS.items() for wording in (verb, *WORDINGS[verb]) for kind in kinds for colour in COLOURS
+    }  # fmt: skip
+
+
+_KNOWN = _grammar()
+_LAB_TASKS = ("pick up the red cube",)
+
+
 def parse(instruction: str) -> Task:
-    """The task that an instruction names. Raises UserError listing the grammar for any other text."""
-    words = instruction.strip().lower()
-    for verb, kinds in VERBS.items():
-        for kind in kinds:
-            for colour in COLOURS:
-                if words == f"{verb} the {colour} {kind}":
-                    return Task(verb, colour, kind)
-    grammar = "; ".join(f"{verb} the <colour> {'|'.join(kinds)}" for verb, kinds in VERBS.items())
-    raise UserError(f"unknown task {instruction!r}; expected: {grammar}; colours: {', '.join(COLOURS)}")
+    """The task that an instruction, or a paraphrase of it, names. Raises UserError listing what there is for any other."""
+    task = _KNOWN.get(" ".join(instruction.lower().split()))
+    if task is None:
+        grammar = "; ".join(f"{verb} the <colour> {'|'.join(kinds)}" for verb, kinds in VERBS.items())
+        raise UserError(f"unknown task {instruction!r}; expected: {grammar}; colours: {', '.join(COLOURS)}")
+    return task
 
 
-def sample_scene(instruction: str, seed: int) -> Scene:
+def paraphrases(instruction: str) -> tuple[str, ...]:
+    """The other wordings of a task."""
+    task = parse(instruction)
+    return tuple(wording for wording, known in _KNOWN.items() if known == task and wording != task.instruction)
+
+
+#: The tasks of the lab that policies are measured on, each with its paraphrases.
+TASKS = {instruction: paraphrases(instruction) for instruction in _LAB_TASKS}
+
+
+def sample_scene(instruction: str, seed: int, variation: str = "none") -> Scene:
     """A scene for the task: its target, another object of the same kind, and one of another kind, at random places.
 
-    So neither the colour nor the kind alone tells the target. The same (instruction, seed) gives the same scene.
+    So neither the colour nor the kind alone tells the target. The same (instruction, seed) gives the same scene, varied
+    in the same way by the same variation. Raises UserError for an unknown task or variation.
     """
+    parse_variation(variation)
     task = parse(instruction)
     random = np.random.default_rng([seed, zlib.crc32(task.instruction.encode())])
     same_kind = (task.kind, random.choice([colour for colour in COLOURS if colour != task.colour]))

@@ -29,14 +29,14 @@ class World:
         self._home = np.array(rig.arm.home_joint_positions_rad)
         self.task: str | None = None
 
-    def reset(self, task: str, seed: int) -> None:
-        """Put up the scene of (task, seed), with the arm at rest near home and the gripper closed.
+    def reset(self, task: str, seed: int, variation: str = "none") -> None:
+        """Put up the scene of (task, seed, variation), with the arm at rest near home and the gripper closed.
 
-        Raises UserError for an unknown task.
+        Raises UserError for an unknown task or variation.
         """
         self.goal = parse(task)
-        self.task, self.seed = self.goal.instruction, seed
-        self.scene = sample_scene(task, seed)
+        self.scene = sample_scene(task, seed, variation)
+        self.task, self.seed, self.variation = self.goal.instruction, seed, variation
         self.model = build(self.scene)
         self.data = mujoco.MjData(self.model)
         joints = [self.model.joint(name) for name in JOINTS]
@@ -132,6 +132,7 @@ class World:
         return {
             "task": self.task,
             "seed": self.seed,
+            "variation": self.variation,
             "instruction": self.instruction,
             "target": self.goal.target,
             "success": self.success(),

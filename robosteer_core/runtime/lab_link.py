@@ -24,6 +24,7 @@ class LabState:
     generation: int
     task: str
     seed: int
+    variation: str
     qpos: np.ndarray | None
 
 
@@ -41,9 +42,8 @@ class LabLink:
         """Let time run, and come back when it is `until_ns` or later; it then stands still until the next call."""
         reply = self._ask(WAIT_TIMEOUT_S, op="wait", until_ns=int(until_ns))
         qpos = reply.get("qpos")
-        return LabState(
-            reply["now_ns"], reply["generation"], reply["task"], reply["seed"], None if qpos is None else np.array(qpos)
-        )
+        scene = (reply["task"], reply["seed"], reply["variation"])
+        return LabState(reply["now_ns"], reply["generation"], *scene, None if qpos is None else np.array(qpos))
 
     def leave(self) -> None:
         """No longer hold time; the next `wait` takes part again."""
@@ -57,13 +57,13 @@ class LabLink:
     def now_ns(self) -> int:
         return self._ask(op="now")["now_ns"]
 
-    def reset(self, task: str, seed: int, hold: bool = False) -> dict:
-        """Put up the scene of (task, seed) with the arm at home; time jumps to the next whole second.
+    def reset(self, task: str, seed: int, hold: bool = False, variation: str = "none") -> dict:
+        """Put up the scene of (task, seed, variation) with the arm at home; time jumps to the next whole second.
 
         With `hold` physics and time stand still until the next motion of the arm or the gripper begins. Refused while
         the arm moves.
         """
-        return self._ask(op="reset", task=task, seed=int(seed), hold=hold)
+        return self._ask(op="reset", task=task, seed=int(seed), hold=hold, variation=variation)
 
     def truth(self) -> dict:
         """Where everything is, and whether the task has been done."""

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from robosteer_core.vla.pi0 import Inputs, Pi0Policy, Prefix
-from robosteer_sim.pretrain import INSTRUCTIONS, paraphrases
-from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
+from robosteer_sim.pretrain import INSTRUCTIONS
+from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M, paraphrases
 
 BATCH = 32
 DRAWS = 3

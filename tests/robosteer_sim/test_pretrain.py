@@ -8,9 +8,9 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.vla.policy import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
-from robosteer_sim.pretrain import INSTRUCTIONS, collect, paraphrases, train
+from robosteer_sim.pretrain import INSTRUCTIONS, collect, train
 from robosteer_sim.pretrain.run import pretrain
-from robosteer_sim.tasks import parse
+from robosteer_sim.tasks import paraphrases, parse
 
 
 @pytest.fixture(scope="module")
