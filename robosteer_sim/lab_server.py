@@ -7,6 +7,7 @@ these is done time stands still, whatever the machine is busy with.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class LabServer:
     """The simulated lab: robot and gripper at `host`, lab time at `control` (host:port).
 
     `pace` free: as fast as it goes while somebody moves the arm or takes part in lab time, else at wall time;
-    real: never faster than wall time. Raises UserError when an address is taken.
+    real: never faster than wall time, and a client that is late misses its cycle. Raises UserError when an address is taken.
     """
 
     def __init__(self, rig: Rig, host: str, control: str, pace: str = "free") -> None:
@@ -79,6 +80,13 @@ class LabServer:
         """Do what is due, a step if it may be made; returns for how long there is nothing to do, seconds."""
         now = time.perf_counter()
         idle_s = min(self._robot.attend(now), self._gripper.attend(now))
+        if self._pace == "real" and (patience_s := self._robot.patience_s(now)) < math.inf:
+            patience_s = max(patience_s, self._ahead_s(now))
+            if patience_s > 0.0:
+                return min(idle_s, patience_s)
+            # The answer may lie there unread: a late look is not the client's fault.
+            self._poller.poll(0)
+            self._robot.miss_command()
         if not self._robot.ready:
             return idle_s
         if not self._control.release():
@@ -152,8 +160,9 @@ class LabServer:
             "moving": robot.moving,
             "robot_mode": robot.firmware.mode.name.lower(),
             "motions": robot.motions,
-            # Cycles whose command answered another state than the last; this loop waits for the right one.
+            # Commands that answered another state than the last, and cycles that had none: at pace free, this loop waits.
             "lost_cycles": robot.lost_cycles,
+            "missed_cycles": robot.missed_cycles,
             # Motions whose client was so slow to start that they may not repeat exactly; see RobotServer.
             "uneven_starts": robot.uneven_starts,
             # Instants at which time stood for a participant, and for how long in all.

@@ -25,6 +25,10 @@ _NO_FORCE = 1e-6
 #: Joint 4 beyond this angle is the elbow's other flip direction (robot interface specification), rad.
 _ELBOW_FLIP_RAD = -0.467002423653011
 _IDENTITY = np.eye(4).ravel()
+#: So many cycles in a row without a command end a motion (libfranka, docs/overview.rst).
+MOST_MISSED_CYCLES = 20
+#: The success rate is about so many of the last cycles (libfranka, robot_state.h).
+_RATED_CYCLES = 100
 #: The Franka Hand as Desk configures it: mass [kg], centre of mass [m] and inertia [kg m^2] at the flange.
 HAND_MASS_KG, HAND_CENTRE_M = 0.73, (-0.01, 0.0, 0.03)
 HAND_INERTIA_KG_M2 = np.diag([0.001, 0.0025, 0.0017]).ravel()
@@ -81,6 +85,7 @@ class Firmware:
         self._reference = reference_for(generator, self._kinematics, q)
         self._reference.followed = controller != Controller.EXTERNAL
         self._commanded_torque = np.zeros(7)
+        self._missed, self._cycles, self._received = 0, 0, 0
         self.state["reflex_reason"] = 0
 
     def end(self) -> None:
@@ -103,7 +108,19 @@ class Firmware:
             self.state["errors"] = 0
 
     def follow(self, command: np.void | None, seconds: float = CYCLE_S) -> RobotError | None:
-        """Take the client's command for the coming cycle, None between motions. Returns the limit that it violates."""
+        """Take the client's command for the coming cycle: None between motions, and in a motion's cycle that had none.
+
+        A motion without a command goes on by itself for fewer than 20 cycles. Returns the limit that is violated.
+        """
+        if self.moving:
+            self._cycles = min(self._cycles + 1, _RATED_CYCLES)
+            self._received = self._received << 1 & (1 << _RATED_CYCLES) - 1 | (command is not None)
+            if command is None:
+                self._missed += 1
+                if self._missed >= MOST_MISSED_CYCLES:
+                    return RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION
+                return self._reference.extrapolate(seconds)
+            self._missed = 0
         error = self._reference.follow(command, seconds)
         if not self._reference.followed:
             self._commanded_torque = command["tau_J_d"].copy()
@@ -180,7 +197,10 @@ class Firmware:
         state = self.state
         state["motion_generator_mode"], state["controller_mode"] = self._generator, self._controller_mode
         state["robot_mode"] = self.mode
-        state["control_command_success_rate"] = 1.0 if self.moving else 0.0
+        state["control_command_success_rate"] = self._success_rate() if self.moving else 0.0
+
+    def _success_rate(self) -> float:
+        return self._received.bit_count() / self._cycles if self._cycles else 1.0
 
     def _fill_torques(self) -> None:
         # At the link's side of the joints, after the friction of the gears; what carries the arm's weight is seen, too.

@@ -50,6 +50,13 @@ class Reference(ABC):
     def measured(self, q: np.ndarray, dq: np.ndarray, pose: np.ndarray) -> None:
         """What the arm does while the client commands torques; for a reference that has no motion of its own."""
 
+    @abstractmethod
+    def extrapolate(self, seconds: float) -> RobotError | None:
+        """Go on for a cycle of `seconds` whose command has not come; returns the limit that this violates.
+
+        Motions go on at constant acceleration, torques stay (libfranka, docs/overview.rst).
+        """
+
     def _follow_joints(self, q: np.ndarray, seconds: float) -> None:
         dq = (q - self.q) / seconds
         self.ddq = (dq - self.dq) / seconds
@@ -89,6 +96,9 @@ class HoldReference(Reference):
         self.kinematics.move_to(self.q)
         self.pose = self.kinematics.pose()
 
+    def extrapolate(self, seconds: float) -> None:
+        self.follow(None, seconds)
+
 
 class JointPositionReference(Reference):
     """Follows q_c, or with `velocity` integrates dq_c."""
@@ -98,10 +108,13 @@ class JointPositionReference(Reference):
         self._velocity = velocity
 
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
-        if self._velocity:
-            self._follow_joints(self.q + seconds * command["dq_c"], seconds)
-        else:
-            self._follow_joints(command["q_c"].copy(), seconds)
+        return self._move_to(self.q + seconds * command["dq_c"] if self._velocity else command["q_c"].copy(), seconds)
+
+    def extrapolate(self, seconds: float) -> RobotError | None:
+        return self._move_to(self.q + seconds * (self.dq + seconds * self.ddq), seconds)
+
+    def _move_to(self, q: np.ndarray, seconds: float) -> RobotError | None:
+        self._follow_joints(q, seconds)
         self.kinematics.move_to(self.q)
         self._follow_pose(self.kinematics.pose(), seconds)
         return self._joint_violation(
@@ -122,6 +135,7 @@ class CartesianReference(Reference):
     def __init__(self, kinematics: ArmKinematics, q: np.ndarray, velocity: bool = False) -> None:
         super().__init__(kinematics, q)
         self._velocity = velocity
+        self._elbow: float | None = None
 
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
         if self._velocity:
@@ -130,14 +144,21 @@ class CartesianReference(Reference):
             pose = command["O_T_EE_c"].reshape(4, 4, order="F").copy()
             if np.abs(pose[:3, :3] @ pose[:3, :3].T - _EYE).max() > 1e-3:
                 return RobotError.CARTESIAN_POSITION_MOTION_GENERATOR_INVALID_FRAME
-        elbow = float(command["elbow_c"][0]) if command["valid_elbow"] else None
+        self._elbow = float(command["elbow_c"][0]) if command["valid_elbow"] else None
+        return self._move_to(pose, seconds)
+
+    def extrapolate(self, seconds: float) -> RobotError | None:
+        # An elbow stays where it was commanded last.
+        return self._move_to(moved_by(self.pose, self.twist + seconds * self.acceleration, seconds), seconds)
+
+    def _move_to(self, pose: np.ndarray, seconds: float) -> RobotError | None:
         self._follow_pose(pose, seconds)
         linear, angular = self.twist[:3], self.twist[3:]
         if linear @ linear > (_TOLERANCE * MAX_SPEED_M_PER_S) ** 2 or angular @ angular > (
             (_TOLERANCE * MAX_ANGULAR_SPEED_RAD_PER_S) ** 2
         ):
             return RobotError.CARTESIAN_MOTION_GENERATOR_VELOCITY_LIMITS_VIOLATION
-        self._follow_joints(self.q + self._joint_step(pose, elbow), seconds)
+        self._follow_joints(self.q + self._joint_step(pose, self._elbow), seconds)
         return self._joint_violation(
             RobotError.CARTESIAN_MOTION_GENERATOR_JOINT_POSITION_LIMITS_VIOLATION,
             RobotError.CARTESIAN_MOTION_GENERATOR_JOINT_VELOCITY_LIMITS_VIOLATION,
@@ -164,6 +185,9 @@ class TorqueReference(Reference):
 
     def follow(self, command: np.void, seconds: float) -> None:
         """Nothing to follow: torques are applied as they are."""
+
+    def extrapolate(self, seconds: float) -> None:
+        """Nothing to go on with: the last torques stay."""
 
     def measured(self, q: np.ndarray, dq: np.ndarray, pose: np.ndarray) -> None:
         self.q[:], self.dq[:], self.pose = q, dq, pose

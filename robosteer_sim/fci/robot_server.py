@@ -51,6 +51,10 @@ class Phase(Enum):
     REHEARSING = "rehearsing"  # its first command is there; the second one will be the first to be carried out
     WAITING = "waiting"  # the client owes the command for the last state
     ANSWERED = "answered"  # the command is there: the step may be made
+    MISSED = "missed"  # the command does not come: the step is made without it
+
+
+_READY = (Phase.IDLE, Phase.ANSWERED, Phase.MISSED)
 
 
 class RobotServer:
@@ -70,7 +74,7 @@ class RobotServer:
         # In a version that has no flag of its own for torques, the same one once more.
         self._torque_finished = version.control.fields.get("torque_finished", (None, self._motion_finished))[1]
         self.phase = Phase.IDLE
-        self.motions = self.lost_cycles = self.uneven_starts = 0
+        self.motions = self.lost_cycles = self.missed_cycles = self.uneven_starts = 0
         self._message_id = self._sent_id = self._begin_id = 0
         self._motion_id: int | None = None
         self._command = np.zeros((), version.control)
@@ -101,13 +105,14 @@ class RobotServer:
     @property
     def ready(self) -> bool:
         """Whether the arm's side has nothing against a step."""
-        return self.phase in (Phase.IDLE, Phase.ANSWERED)
+        return self.phase in _READY
 
     # --- the loop's turns -------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Carry out the command of this cycle: step the world by one millisecond, and report."""
         command, cycle_s, self._cycle_s = self._command, self._cycle_s, CYCLE_S
+        self.missed_cycles += self.phase is Phase.MISSED
         error = self.firmware.follow(command if self.phase is Phase.ANSWERED else None, cycle_s)
         if error is not None:
             self._reflex(error)
@@ -119,6 +124,18 @@ class RobotServer:
         if self.moving:
             self.phase = Phase.WAITING
             self._send_state()
+
+    def miss_command(self) -> None:
+        """Make the next step without the command that the client owes; what comes for it later counts as lost."""
+        if self.phase is Phase.WAITING:
+            self.phase = Phase.MISSED
+
+    def patience_s(self, now: float) -> float:
+        """What is left of the cycle of wall time that a client has for the command that it owes; infinite if it owes none.
+
+        `now` is time.perf_counter().
+        """
+        return self._asked_at + CYCLE_S - now if self.phase is Phase.WAITING else math.inf
 
     def attend(self, now: float) -> float:
         """Send what is due while no step is made (`now` is time.perf_counter()); returns seconds until the next."""

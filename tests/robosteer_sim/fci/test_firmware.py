@@ -145,3 +145,43 @@ def test_a_tool_moves_the_end_effector_and_its_forces(firmware, world):
     np.testing.assert_allclose(state["O_T_EE"].reshape(4, 4).T, world.end_effector_pose() @ tool, atol=1e-6)
     np.testing.assert_allclose(state["F_T_EE"].reshape(4, 4).T, state["F_T_NE"].reshape(4, 4).T @ tool, atol=1e-6)
     np.testing.assert_allclose(state["O_T_EE_c"], state["O_T_EE"], atol=1e-6)
+
+
+@pytest.mark.parametrize("generator", [Generator.JOINT_POSITION, Generator.JOINT_VELOCITY, Generator.CARTESIAN_POSITION,
+                                       Generator.CARTESIAN_VELOCITY])  # fmt: skip
+def test_a_motion_without_commands_goes_on_at_constant_acceleration_until_it_is_ended(firmware, world, generator):
+    firmware.begin(Controller.JOINT_IMPEDANCE, generator)
+    # From rest along a parabola: 1 rad/s^2 of joint 1 or 1 m/s^2 upwards.
+    q, pose = world.joint_positions().copy(), world.end_effector_pose()
+
+    def command(cycle):
+        distance, speed, joint, up = 0.5 * (MS * cycle) ** 2, MS * cycle, np.eye(7)[0], np.eye(6)[2]
+        return packet(q_c=q + distance * joint, dq_c=speed * joint, O_dP_EE_c=speed * up,
+                      O_T_EE_c=moved_by(pose, up, distance).T.ravel())  # fmt: skip
+
+    assert run(firmware, world, 50, command) is None
+    firmware.fill_state()
+    assert firmware.state["control_command_success_rate"] == 1.0
+    before = {name: firmware.state[name].copy() for name in ("q_d", "dq_d", "ddq_d", "O_dP_EE_c", "O_ddP_EE_c")}
+    assert run(firmware, world, 19) is None
+    firmware.fill_state()
+    state = firmware.state
+    assert state["control_command_success_rate"] == pytest.approx(50 / 69)
+    if generator in (Generator.JOINT_POSITION, Generator.JOINT_VELOCITY):
+        np.testing.assert_allclose(state["ddq_d"], before["ddq_d"], atol=1e-2)
+        np.testing.assert_allclose(state["dq_d"] - before["dq_d"], 0.019 * before["ddq_d"], atol=1e-4)
+    else:
+        np.testing.assert_allclose(state["O_ddP_EE_c"], before["O_ddP_EE_c"], atol=1e-2)
+        np.testing.assert_allclose(state["O_dP_EE_c"] - before["O_dP_EE_c"], 0.019 * before["O_ddP_EE_c"], atol=1e-4)
+    # Who comes back within 20 cycles goes on, who does not ends with the robot's own name for it.
+    assert run(firmware, world, 1, lambda _: command(70)) is None
+    assert run(firmware, world, 19) is None
+    assert run(firmware, world, 1) is RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION
+
+
+def test_torques_without_a_command_stay(firmware, world):
+    firmware.begin(Controller.EXTERNAL, Generator.NONE)
+    torque = np.array([0, 0, 0, 0, 0, 0, 0.3])
+    assert run(firmware, world, 1, lambda _: packet(tau_J_d=torque)) is None
+    assert run(firmware, world, 10) is None
+    np.testing.assert_allclose(firmware.torque(), torque)

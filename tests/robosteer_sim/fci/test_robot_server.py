@@ -206,6 +206,28 @@ def test_a_client_that_is_stopped_holds_the_arm_and_goes_on(lab, link):
         client.wait()
 
 
+def test_at_wall_pace_a_client_that_is_stopped_loses_the_motion(start_lab):
+    with start_lab("--pace", "real") as lab, lab.observe() as link:
+        client = subprocess.Popen([sys.executable, "-c", CLIENT, lab.host])
+        try:
+            wait_until(lambda: link.status()["moving"])
+            start_ns = link.now_ns()
+            wait_until(lambda: link.now_ns() > start_ns + 200_000_000)
+            client.send_signal(signal.SIGSTOP)
+            wait_until(lambda: link.status()["robot_mode"] == "reflex")
+            assert link.status()["missed_cycles"] >= 20 and not link.status()["moving"]
+        finally:
+            client.kill()
+            client.wait()
+        wait_until(lambda: not link.status()["moving"])
+        # The error outlives the connection in which it arose.
+        robot = lab.robot()
+        assert robot.has_errors and robot.state.robot_mode.name == "Reflex"
+        with pytest.raises(CommandException, match="not possible in the current mode .*Reflex"):
+            robot.move(JointMotion([0.02] * 7, ReferenceType.Relative))
+        assert robot.recover_from_errors() and not robot.has_errors
+
+
 def test_many_connections_in_a_row(lab, link):
     wait_until(lambda: not link.status()["moving"])
     for _ in range(10):
