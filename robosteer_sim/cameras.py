@@ -13,6 +13,7 @@ from robosteer_core.rig import Camera, Rig
 from robosteer_core.runtime.clock import RANKS
 from robosteer_core.runtime.frame_buffer import BufferFormat, FrameWriter, refuse_second_writer, segment_name
 from robosteer_core.runtime.lab_link import LabLink, LabState
+from robosteer_sim.camera_faults import FaultyCamera
 from robosteer_sim.studio import Studio, lab_cameras
 
 _MS = 1_000_000
@@ -60,10 +61,12 @@ class CameraCrew:
         self._scene: tuple[int, str, int, str] | None = None
         self._formats: dict[str, BufferFormat] = {}
         self._writers: dict[str, FrameWriter] = {}
+        self._faults = {camera.name: FaultyCamera() for camera in self._cameras}
         for camera in self._cameras:  # before the lab is asked: it answers only when no participant holds its time
             refuse_second_writer(segment_name(rig, camera))
         with ExitStack() as stack:
             self._studio = stack.enter_context(Studio(rig))
+            stack.callback(self._close_segments)
             self._open = stack.pop_all()
 
     def shoot(self, state: LabState) -> None:
@@ -72,25 +75,38 @@ class CameraCrew:
         if scene != self._scene:
             self._studio.build(state.task, state.seed, state.variation)
             self._scene = scene
-            self._open_segments()
+            self._check_formats()
+        for camera in self._cameras:
+            self._faults[camera.name].suffer([fault for fault in state.camera_faults if fault["camera"] == camera.name])
+            self._plug(camera)
         due = self._shutter.due(state.now_ns)
         if due:
             self._studio.pose(np.asarray(state.qpos))
         for camera, number in due:
-            colour, depth = self._studio.draw(camera)
-            self._writers[camera.name].write(state.now_ns, number, colour, depth)
+            shot = self._faults[camera.name].take(state.now_ns, number, lambda: self._studio.draw(camera))
+            if shot is not None:
+                self._writers[camera.name].write(*shot)
 
     def next_ns(self, now_ns: int) -> int:
         return self._shutter.next_ns(now_ns)
 
-    def _open_segments(self) -> None:
+    def _check_formats(self) -> None:
         for camera in self._cameras:
             found = self._studio.format(camera)
-            if camera.name not in self._writers:
-                writer = self._open.enter_context(FrameWriter(segment_name(self._rig, camera), found))
-                self._writers[camera.name], self._formats[camera.name] = writer, found
-            elif found != self._formats[camera.name]:
+            if found != self._formats.setdefault(camera.name, found):
                 raise RuntimeError(f"the scene has changed the lens of camera {camera.name!r} from {self._formats} to {found}")
+
+    def _plug(self, camera: Camera) -> None:
+        """Open the camera's segment, or close that of a camera that has been unplugged."""
+        plugged = not self._faults[camera.name].unplugged
+        if plugged and camera.name not in self._writers:
+            self._writers[camera.name] = FrameWriter(segment_name(self._rig, camera), self._formats[camera.name])
+        elif not plugged and camera.name in self._writers:
+            self._writers.pop(camera.name).close()
+
+    def _close_segments(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
 
     def close(self) -> None:
         self._open.close()

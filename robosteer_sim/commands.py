@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +84,52 @@ def operator(
         bar = progress.add_task("demonstrating", total=episodes)
         done = demonstrate(contract, task, episodes, seed, lambda o: progress.update(bar, completed=o.kept))
     typer.echo(f"{done.kept} episodes of {task!r} demonstrated, {done.discarded} failed")
+
+
+@app.command()
+def fault(
+    kind: Annotated[str, typer.Argument(help="What goes wrong. Without it: what could, and what does.")] = "",
+    parameters: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="e.g. camera=front seconds=2")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="End the faults of this kind, or without one all of them.")] = False,
+    rig: RigOption = "lab",
+) -> None:
+    """Let something go wrong in the running lab, to see what your program makes of it."""
+    from robosteer_core.errors import UserError
+    from robosteer_core.runtime.lab_link import LabLink
+    from robosteer_sim import faults
+
+    address = _lab_rig(rig).lab.control
+    given = _parameters(parameters or [])
+    if clear and given:
+        raise UserError("--clear takes the kind of fault alone, without parameters")
+    if not kind and not clear:
+        for name, model in faults.KINDS.items():
+            typer.echo(f"{name}: {model.__doc__}")
+            for parameter, meaning in faults.parameters_of(model).items():
+                typer.echo(f"    {parameter}: {meaning}")
+    with LabLink(address, "fault") as link:
+        if clear:
+            found = link.clear(kind or None)
+        else:
+            found = link.fault(kind, **given) if kind else link.faults()
+    lines = [" ".join([each.pop("kind"), *(f"{name}={value}" for name, value in each.items())]) for each in found]
+    typer.echo(f"faults in the lab at {address}: {'; '.join(lines) or 'none'}")
+
+
+def _parameters(words: list[str]) -> dict[str, object]:
+    """Values are numbers, true and false where they read so, else text."""
+    from robosteer_core.errors import UserError
+
+    given = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise UserError(f"a parameter is written name=value; found {word!r}")
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+    return given
 
 
 @app.command()

@@ -14,7 +14,9 @@ from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
+from robosteer_core.runtime.frame_buffer import LAB_SERIAL
 from robosteer_sim.control import ControlServer
+from robosteer_sim.fault_desk import FaultDesk
 from robosteer_sim.fci.gripper_server import GripperServer
 from robosteer_sim.fci.robot_server import RobotServer
 from robosteer_sim.poller import Poller
@@ -58,6 +60,8 @@ class LabServer:
         self._gripper = GripperServer(
             self._world, host, self._poller, self._gripper_arrived, self._control.gripper_answered
         )
+        lab_cameras = tuple(camera.name for camera in rig.cameras if camera.serial.startswith(LAB_SERIAL))
+        self._faults = FaultDesk(self._robot, self._gripper, lab_cameras)
         self._began = self._anchor_wall = time.perf_counter()
         self._anchor_ns = 0
 
@@ -107,12 +111,15 @@ class LabServer:
         self._robot.step()
         self._gripper.after_step()
         self._now_ns += MS
+        if self._faults.timed:
+            self._faults.expire(self._now_ns)
         self._steps += 1
         return 0.0 if self._robot.ready else idle_s
 
     def _ahead_s(self, now: float) -> float:
         """How far lab time is ahead of the wall time that it is to keep to."""
-        if self._pace == "free" and (self._robot.moving or self._gripper.moving or self._control.driven):
+        # A robot that has fallen silent is waited for by the wall's clock.
+        if self._pace == "free" and not self._robot.frozen and (self._robot.moving or self._gripper.moving or self._control.driven):
             self._anchor_wall, self._anchor_ns = now, self._now_ns
             return 0.0
         ahead_s = (self._now_ns - self._anchor_ns) / 1e9 - (now - self._anchor_wall)
@@ -133,7 +140,9 @@ class LabServer:
     def _scene(self, with_state: bool) -> dict:
         world = self._world
         scene = {"generation": self._generation, "task": world.task, "seed": world.seed, "variation": world.variation}
-        return {**scene, "qpos": world.data.qpos.tolist()} if with_state else scene
+        if with_state:
+            scene |= {"qpos": world.data.qpos.tolist(), "camera_faults": self._faults.of_cameras()}
+        return scene
 
     def _answer(self, op: str, message: dict) -> dict:
         if op == "now":
@@ -145,7 +154,21 @@ class LabServer:
         if op == "reset":
             variation = str(message.get("variation", "none"))
             return self._reset(str(message["task"]), int(message["seed"]), variation, bool(message.get("hold", False)))
-        raise UserError(f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset")
+        if op == "fault":
+            self._faults.ask({name: value for name, value in message.items() if name != "op"}, self._now_ns)
+            return self._active_faults()
+        if op == "faults":
+            return self._active_faults()
+        if op == "clear":
+            self._faults.clear(message.get("kind"))
+            return self._active_faults()
+        raise UserError(
+            f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset, fault, faults, "
+            "clear"
+        )
+
+    def _active_faults(self) -> dict:
+        return {"now_ns": self._now_ns, "faults": self._faults.describe(self._now_ns)}
 
     def _status(self) -> dict:
         robot = self._robot
@@ -169,6 +192,7 @@ class LabServer:
             "holds": self._holds,
             "held_s": self._held_s,
             "participants": self._control.describe(),
+            "faults": self._faults.describe(self._now_ns),
         }
 
     def _reset(self, task: str, seed: int, variation: str, hold: bool) -> dict:
@@ -184,6 +208,7 @@ class LabServer:
         while building.is_alive():
             building.join(_REPEAT_S)
             self._robot.repeat_state()
+        self._faults.clear()
         self._robot.reset()
         self._gripper.reset()
         self._now_ns = (self._now_ns // SECOND + 1) * SECOND

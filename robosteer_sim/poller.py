@@ -18,6 +18,10 @@ class Poller:
         self._ready[each.fileno()] = ready
         self._epoll.register(each, select.EPOLLIN)
 
+    def suspend(self, each: socket.socket) -> None:
+        """Leave what arrives where it is, until `register`."""
+        self._epoll.unregister(each)
+
     def close(self, each: socket.socket) -> None:
         """Forget a socket and close it."""
         self._ready.pop(each.fileno(), None)

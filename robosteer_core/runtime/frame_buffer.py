@@ -29,7 +29,7 @@ from robosteer_core.runtime.frame import Intrinsics
 FOLDER = Path("/dev/shm")
 LAB_SERIAL = "lab:"
 SLOTS = 4
-_MAGIC = 0x52425331
+_MAGIC = 0x52425332
 _ALIGNMENT = 64
 
 HEADER = np.dtype(
@@ -38,7 +38,7 @@ HEADER = np.dtype(
         ("fx", "<f8"), ("fy", "<f8"), ("cx", "<f8"), ("cy", "<f8"), ("depth_unit_m", "<f8"), ("written", "<u4"),
     ]
 )  # fmt: skip
-SLOT = np.dtype([("sequence", "<u8"), ("stamp_ns", "<i8"), ("number", "<i8")])
+SLOT = np.dtype([("sequence", "<u8"), ("stamp_ns", "<i8"), ("depth_stamp_ns", "<i8"), ("number", "<i8")])
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class BufferFormat:
 
 @dataclass(frozen=True)
 class BufferedFrame:
-    """A copy of one slot: `colour` (height, width, 3) uint8 RGB, `depth` (height, width) uint16."""
+    """A copy of one slot: `colour` (height, width, 3) uint8 RGB, `depth` (height, width) uint16, each with its stamp."""
 
     stamp_ns: int
+    depth_stamp_ns: int
     number: int
     colour: np.ndarray
     depth: np.ndarray
@@ -132,12 +133,16 @@ class FrameWriter(_Segment):
         self._lay_out(lens.width, lens.height, SLOTS)
         os.rename(draft, FOLDER / name)
 
-    def write(self, stamp_ns: int, number: int, colour: np.ndarray, depth: np.ndarray) -> None:
-        """Publish a frame: `colour` (height, width, 3) uint8 RGB, `depth` (height, width) uint16."""
+    def write(
+        self, stamp_ns: int, number: int, colour: np.ndarray, depth: np.ndarray, depth_stamp_ns: int | None = None
+    ) -> None:
+        """Publish a frame: `colour` (height, width, 3) uint8 RGB, `depth` (height, width) uint16; both captured at
+        `stamp_ns`, unless depth has a stamp of its own."""
         index = self._written % SLOTS
         slot = self._slots[index]
         slot["sequence"] = 2 * self._written + 1
         slot["stamp_ns"], slot["number"] = stamp_ns, number
+        slot["depth_stamp_ns"] = stamp_ns if depth_stamp_ns is None else depth_stamp_ns
         self._colours[index][...] = colour
         self._depths[index][...] = depth
         slot["sequence"] = 2 * self._written + 2
@@ -198,6 +203,7 @@ class FrameReader(_Segment):
             return None
         frame = BufferedFrame(
             int(slot["stamp_ns"]),
+            int(slot["depth_stamp_ns"]),
             int(slot["number"]),
             self._colours[index % len(self._slots)].copy(),
             self._depths[index % len(self._slots)].copy(),

@@ -5,7 +5,7 @@ A participant's connection holds lab time still whenever the participant is busy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,7 +18,8 @@ REQUEST_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class LabState:
-    """A copy of the lab at one instant. `generation` counts the resets; `qpos` (nq,) are MuJoCo's joint positions."""
+    """A copy of the lab at one instant. `generation` counts the resets; `qpos` (nq,) are MuJoCo's joint positions;
+    `camera_faults` what is wrong with the cameras, as they were asked for."""
 
     now_ns: int
     generation: int
@@ -26,6 +27,7 @@ class LabState:
     seed: int
     variation: str
     qpos: np.ndarray | None
+    camera_faults: list[dict] = field(default_factory=list)
 
 
 class LabLink:
@@ -42,8 +44,8 @@ class LabLink:
         """Let time run, and come back when it is `until_ns` or later; it then stands still until the next call."""
         reply = self._ask(WAIT_TIMEOUT_S, op="wait", until_ns=int(until_ns))
         qpos = reply.get("qpos")
-        scene = (reply["task"], reply["seed"], reply["variation"])
-        return LabState(reply["now_ns"], reply["generation"], *scene, None if qpos is None else np.array(qpos))
+        scene = (reply["task"], reply["seed"], reply["variation"], None if qpos is None else np.array(qpos))
+        return LabState(reply["now_ns"], reply["generation"], *scene, reply.get("camera_faults", []))
 
     def leave(self) -> None:
         """No longer hold time; the next `wait` takes part again."""
@@ -72,6 +74,21 @@ class LabLink:
     def status(self) -> dict:
         """Counters of the lab: steps, seconds, motions, lost cycles."""
         return self._ask(op="status")
+
+    def fault(self, kind: str, **parameters: object) -> list[dict]:
+        """Let something go wrong, e.g. `fault("camera_stop", camera="front", seconds=2.0)`; returns the faults there are.
+
+        `robosteer sim fault` lists the kinds and their parameters. A reset ends them all.
+        """
+        return self._ask(op="fault", kind=kind, **parameters)["faults"]
+
+    def faults(self) -> list[dict]:
+        """The faults that last or are still to come, each {kind, parameter: value, ...}."""
+        return self._ask(op="faults")["faults"]
+
+    def clear(self, kind: str | None = None) -> list[dict]:
+        """End all faults, or those of one kind; returns those that are left."""
+        return self._ask(op="clear", kind=kind)["faults"]
 
     def close(self) -> None:
         self._client.close()

@@ -48,13 +48,15 @@ class GripperDriver:
 
     In between a thread reads the width and looks at the wanted opening `RATE_HZ` times per second of the rig's clock;
     what it decides, another thread carries out, telling the clock that it waits for the gripper. Both join the clock
-    through `open_clock`. A missing or failing hand does not stop the arm: `status` tells.
+    through `open_clock`. A missing or failing hand does not stop the arm: `status` tells. A hand whose connection is lost
+    is left alone until the next `begin`: libfranka waits a second for every state of it, and a minute for every answer.
     """
 
     def __init__(self, address: str, config: rig.Gripper, open_clock: Callable[[], Clock]) -> None:
         self._address, self._config, self._open_clock = address, config, open_clock
         self._gripper: franky.Gripper | None = None
         self._width_m = 0.0
+        self._grasped = False
         self._wanted: float | None = None
         self._end = threading.Event()
         self._end.set()
@@ -69,8 +71,11 @@ class GripperDriver:
         return min(max(self._width_m / self._config.max_width_m, 0.0), 1.0)
 
     def status(self) -> dict:
-        """Width [m], commands given, whether one is running, and the last failure."""
-        return {"width_m": self._width_m, "commands": self.commands, "busy": self._busy.is_set(), "error": self.error}
+        """Width [m], whether something is held, commands given, whether one is running, and the last one's failure."""
+        return {
+            "width_m": self._width_m, "grasped": self._grasped, "commands": self.commands, "busy": self._busy.is_set(),
+            "error": self.error,
+        }  # fmt: skip
 
     def command(self, opening: float) -> None:
         """The opening wanted from now on, in [0, 1]. Never waits; the next look of the thread acts on it."""
@@ -78,6 +83,7 @@ class GripperDriver:
 
     def begin(self) -> float:
         """Start watching; returns the measured opening in [0, 1]."""
+        self._grasped = False  # Between sessions the hand may have been opened by others.
         if self._gripper is None or not self._read():
             self._connect()
         self._wanted = None
@@ -96,6 +102,8 @@ class GripperDriver:
 
     def _connect(self) -> None:
         self._gripper, self.error = None, None
+        # A command that still waits for the answer of a lost hand keeps its own.
+        self._busy, self._grasped = threading.Event(), False
         try:
             gripper = franky.Gripper(self._address)
             self._width_m = float(gripper.state.width)
@@ -115,9 +123,8 @@ class GripperDriver:
             while not end.is_set():
                 tick += 1
                 clock.sleep_until_ns(tick_ns(start_ns, tick, RATE_HZ))
-                if end.is_set():
+                if end.is_set() or not self._read():
                     return
-                self._read()
                 wanted = self._wanted
                 if wanted is None or self._busy.is_set():
                     continue
@@ -140,33 +147,49 @@ class GripperDriver:
             # Entered before this thread lets the lab go on: the lab then waits for the command at this very instant.
             stack.enter_context(clock.external("gripper"))
             running = stack.pop_all()
-        self._busy.set()
+        gripper, busy = self._gripper, self._busy
+        self._grasped = False
+        busy.set()
 
         def block() -> None:
             with running:
-                self._move(open_it)
-                self._busy.clear()
+                failure = self._move(gripper, open_it)
+                busy.clear()
+                if gripper is self._gripper:
+                    self.error = None
+                    if failure is not None:
+                        self._fail(failure)
 
         threading.Thread(target=block, name="gripper command", daemon=True).start()
 
-    def _move(self, open_it: bool) -> None:
+    def _move(self, gripper: franky.Gripper, open_it: bool) -> str | None:
+        """Do it; returns why it has failed, or None."""
         config = self._config
+        what = "open" if open_it else "grasp"
         try:
             if open_it:
-                self._gripper.move(config.max_width_m, config.speed_m_per_s)
+                done = gripper.move(config.max_width_m, config.speed_m_per_s)
             else:
                 # Any width counts as grasped: what lies between the fingers, or nothing, is for the policy to see.
                 tolerance_m = config.max_width_m
-                self._gripper.grasp(0.0, config.speed_m_per_s, config.force_n, tolerance_m, tolerance_m)
+                done = gripper.grasp(0.0, config.speed_m_per_s, config.force_n, tolerance_m, tolerance_m)
         except builtins.Exception as error:
-            self._fail(f"gripper did not {'open' if open_it else 'grasp'}: {error}")
+            return f"gripper did not {what}: {error}"
+        if done:
+            return None
+        return f"gripper did not {what}: the hand reports failure at a width of {self._width_m:.3f} m; are its fingers free?"
 
     def _read(self) -> bool:
         try:
-            self._width_m = float(self._gripper.state.width)
+            state = self._gripper.state
         except builtins.Exception as error:
-            self._fail(f"no state of the gripper: {error}")
+            self._gripper = None
+            self._fail(f"the gripper at {self._address} is lost: {error}; the next start of the arm connects to it anew")
             return False
+        self._width_m = float(state.width)
+        held, self._grasped = self._grasped, bool(state.is_grasped)
+        if held and not self._grasped and not self._busy.is_set():
+            self._fail("the gripper has lost what it held")
         return True
 
     def _fail(self, message: str) -> None:

@@ -134,14 +134,14 @@ class LabCamera(CameraSource):
         return True
 
     def _push(self, frame: BufferedFrame) -> None:
-        for sensor, profile, pixels, bytes_per_pixel in (
-            (self._depth_sensor, self._depth_profile, frame.depth, 2),
-            (self._colour_sensor, self._colour_profile, frame.colour, 3),
+        for sensor, profile, pixels, stamp_ns, bytes_per_pixel in (
+            (self._depth_sensor, self._depth_profile, frame.depth, frame.depth_stamp_ns, 2),
+            (self._colour_sensor, self._colour_profile, frame.colour, frame.stamp_ns, 3),
         ):
             image = rs.software_video_frame()
             image.pixels = pixels
             image.bpp, image.stride = bytes_per_pixel, pixels.shape[1] * bytes_per_pixel
-            image.timestamp, image.domain = frame.stamp_ns / 1e6, rs.timestamp_domain.system_time
+            image.timestamp, image.domain = stamp_ns / 1e6, rs.timestamp_domain.system_time
             image.frame_number = frame.number
             image.profile = profile.as_video_stream_profile()
             if bytes_per_pixel == 2:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.wire import GripperCommand, GripperStatus
@@ -39,11 +40,12 @@ class _Job:
     outer_m: float = 0.0
     still_width_m: float = -1.0
     still_ms: int = 0
+    jammed: bool = False
 
 
 class GripperServer:
     """Speaks for `world`'s gripper. `arrived(id)` is called when a command has come, `answered(id)` when its answer has
-    been sent, or its client has gone."""
+    been sent: never, where its client has gone, whose library may take a minute to notice."""
 
     def __init__(
         self, world: World, host: str, poller: Poller, arrived: Callable[[int], None], answered: Callable[[int], None]
@@ -51,7 +53,7 @@ class GripperServer:
         self._world, self._arrived, self._answered = world, arrived, answered
         self._message_id = 0
         self._job: _Job | None = None
-        self._grasping = False
+        self._grasping = self._jammed = False
         self._sent_at, self._sent_since_step = 0.0, 0
         self._port = FciPort(
             host, wire.GRIPPER_PORT, wire.GRIPPER_VERSION, wire.GRIPPER_HEADER, "<H", poller,
@@ -70,6 +72,30 @@ class GripperServer:
     @property
     def moving(self) -> bool:
         return self._job is not None
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def jam(self, jammed: bool) -> None:
+        """The fingers stay where they are, whatever they are told, or move again at the next command."""
+        self._jammed = jammed
+        if jammed and self._job is not None:
+            self._job.jammed = True
+            self._world.gripper_move(self._world.gripper_width(), MAX_SPEED_M_PER_S, MOVE_FORCE_N)
+
+    def lose_object(self) -> None:
+        """Take all force from the fingers until the next command. Raises UserError when nothing has been grasped."""
+        if not self._grasping:
+            raise UserError("the hand holds nothing that it could lose: nothing has been grasped, or it has been let go since")
+        self._world.gripper_move(self._world.gripper_width(), MAX_SPEED_M_PER_S, 0.0)
+        self._grasping = False
+
+    def disconnect(self) -> None:
+        """Close the connections of the client. Raises UserError when there is none."""
+        if not self._port.connected:
+            raise UserError("no client is connected to the gripper")
+        self._port.drop_client()
+
+    # --- the loop's turns -------------------------------------------------------------------------------------------
 
     def attend(self, now: float) -> float:
         """Send a state if one is due at `now` (time.perf_counter()); returns seconds until the next."""
@@ -100,7 +126,9 @@ class GripperServer:
             job.still_ms += 1
         if job.still_ms < _STILL_MS:
             return
-        if job.command == GripperCommand.GRASP:
+        if job.jammed:
+            reached = False
+        elif job.command == GripperCommand.GRASP:
             # Something is held when the fingers were stopped within the tolerance of the width asked for.
             self._grasping = job.width_m - job.inner_m <= width <= job.width_m + job.outer_m
             reached = self._grasping
@@ -124,7 +152,10 @@ class GripperServer:
         if self._job is not None:
             self._end(GripperStatus.ABORTED)
         self._arrived(command_id)
-        self._grasping, self._job = False, job
+        self._job, job.jammed = job, self._jammed
+        if self._jammed:
+            return
+        self._grasping = False
         # A grasp closes until something stops the fingers, whatever the width that is expected.
         closes = job.command == GripperCommand.GRASP and job.width_m < self._world.gripper_width()
         self._world.gripper_move(0.0 if closes else job.width_m, speed_m_s, force_n)
@@ -141,9 +172,7 @@ class GripperServer:
         self._answered(job.command_id)
 
     def _client_lost(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            self._answered(job.command_id)
+        self._job = None
 
 
 def _job(command: int, command_id: int, payload: bytes) -> tuple[_Job, float, float]:

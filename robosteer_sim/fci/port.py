@@ -49,6 +49,8 @@ class FciPort:
         self._buffers: dict[socket.socket, bytearray] = {}
         self._client: socket.socket | None = None
         self._udp: socket.socket | None = None
+        self._silenced = False
+        self._unsaid: list[tuple[socket.socket, bytes]] = []
 
     @property
     def connected(self) -> bool:
@@ -66,20 +68,46 @@ class FciPort:
 
     def reply(self, command: int, command_id: int, status: int, payload: bytes = b"") -> None:
         if self._client is not None:
-            self._send(self._client, command, command_id, struct.pack(self._status_format, status) + payload)
+            self._answer(self._client, command, command_id, struct.pack(self._status_format, status) + payload)
 
     def drop_client(self) -> None:
         self._drop(self._client)
+
+    def silence(self) -> None:
+        """Hear nothing and answer nothing until `resume`, as a server that hangs. States are the owner's to hold back."""
+        self._silenced = True
+        for each in filter(None, (self._listener, *self._buffers, self._udp)):
+            self._poller.suspend(each)
+
+    def resume(self) -> None:
+        """Go on where `silence` began: answers that were due go out, what has arrived meanwhile is read."""
+        self._silenced = False
+        self._poller.register(self._listener, self._accept)
+        for peer in self._buffers:
+            self._listen(peer)
+        if self._udp is not None:
+            self._poller.register(self._udp, self._receive_datagram)
+        unsaid, self._unsaid = self._unsaid, []
+        for peer, message in unsaid:
+            if peer in self._buffers:
+                self._send(peer, message)
 
     def close(self) -> None:
         for each in list(self._buffers):
             self._drop(each)
         self._poller.close(self._listener)
 
-    def _send(self, peer: socket.socket, command: int, command_id: int, body: bytes) -> None:
+    def _answer(self, peer: socket.socket, command: int, command_id: int, body: bytes) -> None:
+        message = self._header.pack(command, command_id, self._header.size + len(body)) + body
+        if self._silenced:
+            self._unsaid.append((peer, message))
+        else:
+            self._send(peer, message)
+
+    def _send(self, peer: socket.socket, message: bytes) -> None:
         try:
             peer.settimeout(_REPLY_TIMEOUT_S)
-            peer.sendall(self._header.pack(command, command_id, self._header.size + len(body)) + body)
+            peer.sendall(message)
             peer.setblocking(False)
         except OSError:
             self._drop(peer)
@@ -92,6 +120,9 @@ class FciPort:
         peer.setblocking(False)
         prepare(peer)
         self._buffers[peer] = bytearray()
+        self._listen(peer)
+
+    def _listen(self, peer: socket.socket) -> None:
         self._poller.register(peer, lambda: self._receive(peer))
 
     def _receive(self, peer: socket.socket) -> None:
@@ -131,7 +162,7 @@ class FciPort:
         version, udp_port = CONNECT_REQUEST.unpack_from(payload)
         if version != self._version:
             logger.warning("a client of version %d is refused: this server speaks version %d", version, self._version)
-            self._send(peer, _CONNECT, command_id, self._connect_body(_CONNECT_INCOMPATIBLE))
+            self._answer(peer, _CONNECT, command_id, self._connect_body(_CONNECT_INCOMPATIBLE))
             return
         if self._client is not None and self._client is not peer:
             self._receive(self._client)  # The end of the previous client may lie there unread.
@@ -140,7 +171,7 @@ class FciPort:
             self._drop(peer)
             return
         self._client = peer
-        self._send(peer, _CONNECT, command_id, self._connect_body(_CONNECT_SUCCESS))
+        self._answer(peer, _CONNECT, command_id, self._connect_body(_CONNECT_SUCCESS))
         if self._client is None:
             return
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

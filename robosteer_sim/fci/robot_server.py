@@ -12,9 +12,11 @@ from functools import cache
 
 import numpy as np
 
+from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
 from robosteer_sim.fci.firmware import Firmware
 from robosteer_sim.fci.joint_controller import MAX_STIFFNESS_NM_PER_RAD
+from robosteer_sim.fci.link_faults import LinkFaults
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.reference import CYCLE_S
 from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
@@ -80,6 +82,7 @@ class RobotServer:
         self._command = np.zeros((), version.control)
         self._cycle_s = CYCLE_S
         self._packet: bytes | None = None
+        self._faults: LinkFaults | None = None
         self._sent_at = self._asked_at = self._granted_at = time.perf_counter()
         self._port = FciPort(
             host, wire.ROBOT_PORT, version.number, wire.ROBOT_HEADER, "<B", poller,
@@ -107,6 +110,46 @@ class RobotServer:
         """Whether the arm's side has nothing against a step."""
         return self.phase in _READY
 
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def upset(self, **counts: int) -> None:
+        """Let packets of running motions go wrong, or the robot's clock jump: attributes of LinkFaults, added to them."""
+        self._faults = self._faults or LinkFaults()
+        for name, count in counts.items():
+            setattr(self._faults, name, getattr(self._faults, name) + count)
+
+    def freeze(self) -> None:
+        """Fall silent and hear nothing until `thaw`. A motion goes on without commands, for as long as it may."""
+        if not self.frozen:
+            self.upset(frozen=1)
+            self._port.silence()
+            if not self.ready:
+                self.phase = Phase.MISSED
+
+    def thaw(self) -> None:
+        if self.frozen:
+            self._faults.frozen = 0
+            self._port.resume()
+
+    @property
+    def frozen(self) -> bool:
+        return self._faults is not None and self._faults.frozen > 0
+
+    def link_faults(self) -> list[dict]:
+        """What is still to go wrong with packets, as plain types."""
+        return [] if self._faults is None else self._faults.describe()
+
+    def clear_link_faults(self, kind: str | None = None) -> None:
+        """Let no more packets go wrong, with `kind` none in this way. A motion that ends does so, too."""
+        if self._faults is not None:
+            self._faults.clear(kind)
+
+    def disconnect(self) -> None:
+        """Close the connections of the client. Raises UserError when there is none."""
+        if not self._port.connected:
+            raise UserError("no client is connected to the robot")
+        self._port.drop_client()
+
     # --- the loop's turns -------------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -115,12 +158,14 @@ class RobotServer:
         self.missed_cycles += self.phase is Phase.MISSED
         error = self.firmware.follow(command if self.phase is Phase.ANSWERED else None, cycle_s)
         if error is not None:
-            self._reflex(error)
+            self.reflex(error)
         self._world.step(self.firmware.torque())
         self._message_id += 1
+        if self._faults is not None:
+            self._message_id += self._faults.take_jump_ms()
         error = self.firmware.after_step()
         if error is not None:
-            self._reflex(error)
+            self.reflex(error)
         if self.moving:
             self.phase = Phase.WAITING
             self._send_state()
@@ -139,7 +184,7 @@ class RobotServer:
 
     def attend(self, now: float) -> float:
         """Send what is due while no step is made (`now` is time.perf_counter()); returns seconds until the next."""
-        if not self._port.connected:
+        if not self._port.connected or self.frozen:
             return _REPEAT_S
         since = now - self._sent_at
         if self.phase is Phase.IDLE:
@@ -152,7 +197,7 @@ class RobotServer:
         silent = now - (self._granted_at if self.phase is Phase.STARTING else self._asked_at)
         if self.phase is not Phase.ANSWERED and silent > _SILENCE_S:
             logger.warning("no command for %.0f s in the middle of a motion: the client is given up", _SILENCE_S)
-            self._reflex(RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION)
+            self.reflex(RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION)
             self._port.drop_client()
             return _REPEAT_S
         if self.phase is Phase.STARTING:
@@ -168,7 +213,7 @@ class RobotServer:
 
     def repeat_state(self) -> None:
         """Send the last packet once more: it keeps a waiting client from giving up, and means nothing else."""
-        if self._port.connected and self._packet is not None:
+        if self._port.connected and self._packet is not None and not self.frozen:
             self._sent_at = time.perf_counter()
             self._port.send_state(self._packet)
 
@@ -178,13 +223,36 @@ class RobotServer:
         self._message_id = max(self._message_id, self._sent_id + 1)
         self.firmware.fill_state()
         self.firmware.state["message_id"] = self._message_id
-        self._packet, self._sent_id = self.firmware.state.tobytes(), self._message_id
+        packet, self._sent_id = self.firmware.state.tobytes(), self._message_id
         self._sent_at = self._asked_at = time.perf_counter()
-        self._port.send_state(self._packet)
+        if self._faults is None:
+            self._packet = packet
+            self._port.send_state(packet)
+        else:
+            self._send_through_faults(packet)
+
+    def _send_through_faults(self, packet: bytes) -> None:
+        running = self.phase is Phase.WAITING
+        if self._faults.outgoing(packet, running, self._port.send_state):
+            self._packet = packet
+        elif running:
+            self.miss_command()
+        if self._faults.spent:
+            self._faults = None
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def _receive(self, packet: bytes) -> None:
+        if self._faults is None:
+            self._take(packet)
+            return
+        arrivals = self._faults.arrivals() if self.phase is Phase.WAITING else 1
+        for _ in range(arrivals):
+            self._take(packet)
+        if not arrivals:
+            self.miss_command()
+
+    def _take(self, packet: bytes) -> None:
         if len(packet) != self._version.control.itemsize or not self.moving:
             return
         (answered,) = _MESSAGE_ID.unpack_from(packet)
@@ -216,10 +284,12 @@ class RobotServer:
         if self.firmware.mode == Mode.MOVE:
             self.firmware.end()
         motion, self._motion_id, self.phase = self._motion_id, None, Phase.IDLE
+        self.clear_link_faults()
         self._send_state()
         self._reply("MOVE", motion, status)
 
-    def _reflex(self, error: RobotError) -> None:
+    def reflex(self, error: RobotError) -> None:
+        """Stop with an error, whatever the robot does."""
         self.firmware.reflex(error)
         if self.moving:
             self._end(MoveStatus.REFLEX_ABORTED)
@@ -229,6 +299,7 @@ class RobotServer:
             logger.warning("the client has gone in the middle of a motion: the arm stops and holds")
             self.firmware.end()
             self._motion_id, self.phase = None, Phase.IDLE
+            self.clear_link_faults()
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

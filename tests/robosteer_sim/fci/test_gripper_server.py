@@ -1,9 +1,11 @@
 """The simulated hand through franky."""
 
 import threading
+import time
 from contextlib import closing
 
 import franky
+import numpy as np
 import pytest
 
 TASK = "pick up the red cube"
@@ -73,3 +75,59 @@ def test_a_reset_ends_what_the_hand_is_doing(gripper, lab, link):
         with pytest.raises(franky.CommandException, match="aborted"):
             future.get()
     assert link.truth()["gripper_width_m"] < 1e-3
+
+
+def test_stuck_fingers_stay_and_commands_end_unsuccessful(gripper, link):
+    assert gripper.move(0.06, 0.1)
+    link.fault("gripper_stuck")
+    assert not gripper.move(0.02, 0.1)
+    # Not even where every width would do.
+    assert not gripper.grasp(0.0, 0.1, 20.0, epsilon_inner=0.08, epsilon_outer=0.08)
+    assert gripper.state.width == pytest.approx(0.06, abs=1e-3) and not gripper.state.is_grasped
+    link.clear("gripper_stuck")
+    assert gripper.move(0.02, 0.1)
+
+
+def test_fingers_get_stuck_on_their_way(gripper, lab, link):
+    gripper.homing()
+    with closing(lab.join()) as clock:
+        future = gripper.move_async(0.0, 0.05)
+        while link.truth()["gripper_width_m"] > 0.05:
+            clock.sleep_until_ns(clock.now_ns() + 10_000_000)
+        link.fault("gripper_stuck", seconds=0.1)
+        clock.close()
+        assert not future.get()
+    assert 0.03 < gripper.state.width < 0.05 and link.faults() == []
+
+
+def test_an_object_is_lost_and_falls(gripper, lab, link):
+    robot = lab.robot()
+    robot.relative_dynamics_factor = 0.5
+    start, cube = robot.state.O_T_EE, np.array(link.truth()["objects"]["red_cube"][:3])
+
+    def go(*place):
+        robot.move(franky.CartesianMotion(franky.Affine(place, start.quaternion)))
+
+    def height():
+        return link.truth()["objects"]["red_cube"][2]
+
+    gripper.move(0.08, 0.1)
+    go(*cube[:2], cube[2] + 0.1)
+    go(*cube)
+    assert gripper.grasp(0.04, 0.1, 40.0, epsilon_inner=0.02, epsilon_outer=0.02) and gripper.state.is_grasped
+    go(*cube[:2], cube[2] + 0.1)
+    assert height() > cube[2] + 0.09
+    link.fault("gripper_lost_object")
+    until_ns = link.now_ns() + 500_000_000
+    while link.now_ns() < until_ns:
+        time.sleep(0.01)
+    assert height() < cube[2] + 0.01 and not gripper.state.is_grasped
+
+
+def test_a_hand_that_closes_its_connection_is_a_network_error_and_can_be_had_again(gripper, lab, link):
+    link.fault("gripper_disconnect")
+    with pytest.raises(franky.NetworkException):
+        gripper.state
+    with pytest.raises(franky.NetworkException):
+        gripper.move(0.02, 0.1)
+    assert franky.Gripper(lab.host).move(0.02, 0.1)
