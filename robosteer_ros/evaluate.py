@@ -23,7 +23,8 @@ from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import PolicyRunner
-from robosteer_core.vla.pi0 import Pi0Policy, fingerprint, load_policy
+from robosteer_core.vla.checkpoint import fingerprint, load_policy
+from robosteer_core.vla.policy import Policy
 from robosteer_ros.hardware.arm.client import Refused
 from robosteer_ros.hardware.station import Station
 
@@ -152,7 +153,7 @@ def _watcher(video: TrialVideo | None) -> Callable[[Observation], None]:
 
 def _load(condition: Condition, rig: Rig) -> Callable[[int], Callable[[Observation], np.ndarray]]:
     """For a condition: from a trial's seed to the function that acts."""
-    policy: Pi0Policy = load_policy(condition.policy)
+    policy: Policy = load_policy(condition.policy)
     policy.config.require_rig(rig)
     if condition.adapter is not None:
         apply_adapter(policy, condition.adapter, merged=True)

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from robosteer_core.adapters.slices import KeyValueRule, head_slices
 from robosteer_core.adapters.sparse_lora import ADAPTER, adapter_layers, add_adapter, merge
 from robosteer_core.errors import UserError
-from robosteer_core.vla.pi0 import Pi0Policy, fingerprint
-from robosteer_core.vla.policy import Normalisation
-from robosteer_core.vla.sites import Head, pi0_sites
+from robosteer_core.vla.checkpoint import fingerprint
+from robosteer_core.vla.config import Statistics
+from robosteer_core.vla.policy import Policy
+from robosteer_core.vla.sites import Head
 
 WEIGHTS, CONFIG, HEADS = "adapter_model.safetensors", "adapter_config.json", "heads.json"
 _PREFIX = "base_model.model."  # of every key in a PEFT file
@@ -42,11 +43,11 @@ class AdapterRecord(BaseModel):
     base_sha256: str
     dataset: str
     instructions: tuple[str, ...]
-    state: Normalisation
-    action: Normalisation
+    state: Statistics
+    action: Statistics
 
 
-def save_adapter(policy: Pi0Policy, folder: Path | str, record: AdapterRecord, name: str = ADAPTER) -> None:
+def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name: str = ADAPTER) -> None:
     """Write the adapter that `policy` carries. `heads.json` is written last: a folder without it holds no adapter."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def save_adapter(policy: Pi0Policy, folder: Path | str, record: AdapterRecord, n
     _write(folder / HEADS, record.model_dump(mode="json"))
 
 
-def adapter_weights(policy: Pi0Policy, name: str = ADAPTER) -> dict[str, torch.Tensor]:
+def adapter_weights(policy: Policy, name: str = ADAPTER) -> dict[str, torch.Tensor]:
     """The adapter as PEFT names it, dense with zeros outside of the heads."""
     found = {}
     for path, layer in adapter_layers(policy.model).items():
@@ -83,15 +84,15 @@ def read_record(folder: Path | str) -> AdapterRecord:
         raise UserError(f"{path} does not describe an adapter: {error}") from error
 
 
-def base_of(policy: Pi0Policy) -> tuple[str, str]:
+def base_of(policy: Policy) -> tuple[str, str]:
     """Checkpoint folder that the policy was loaded from, and the SHA-256 of its weights."""
-    source = policy.model.name_or_path
-    if not source:
+    source = policy.source
+    if source is None:
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that adapters can name their base")
-    return source, fingerprint(source)
+    return str(source), fingerprint(source)
 
 
-def apply_adapter(policy: Pi0Policy, folder: Path | str, *, merged: bool = False, name: str = ADAPTER) -> AdapterRecord:
+def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, name: str = ADAPTER) -> AdapterRecord:
     """Put the adapter in `folder` into `policy`, in place; `merged` into its weights, which costs no time afterwards.
 
     The policy takes on the statistics that the adapter was trained with. Raises UserError where the adapter was made
@@ -105,7 +106,7 @@ def apply_adapter(policy: Pi0Policy, folder: Path | str, *, merged: bool = False
             f"{base} (weights {sha256[:12]}); load that base or make an adapter for this one"
         )
     if record.heads:
-        slices = head_slices(pi0_sites(policy.model), record.heads, record.kv)
+        slices = head_slices(policy.sites, record.heads, record.kv)
         weights = _read_weights(folder / WEIGHTS)
         shapes = _expected_shapes(policy, slices, record.rank)
         found = {key: tuple(value.shape) for key, value in weights.items()}
@@ -129,7 +130,7 @@ def apply_adapter(policy: Pi0Policy, folder: Path | str, *, merged: bool = False
     return record
 
 
-def _expected_shapes(policy: Pi0Policy, slices, rank: int) -> dict[str, tuple[int, int]]:
+def _expected_shapes(policy: Policy, slices, rank: int) -> dict[str, tuple[int, int]]:
     shapes = {}
     for path in slices:
         layer = policy.model.get_submodule(path)

@@ -39,8 +39,7 @@ def finetune(
     from robosteer_core.finetune.train import finetune as train
     from robosteer_core.heads.demonstrations import fit, load_demonstrations
     from robosteer_core.heads.progress import progress_bar
-    from robosteer_core.vla.pi0 import load_policy
-    from robosteer_core.vla.sites import pi0_sites
+    from robosteer_core.vla.checkpoint import load_policy
 
     try:
         config = FinetuneConfig(
@@ -50,7 +49,7 @@ def finetune(
         raise UserError("\n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors())) from error
     torch.set_num_threads(threads)
     opened, base = Dataset(dataset), load_policy(policy)
-    chosen, scored_part = parse_heads(heads, pi0_sites(base.model), n_heads)
+    chosen, scored_part = parse_heads(heads, base.sites, n_heads)
     fit(base, opened)
     with progress_bar() as progress:
         demonstrations = load_demonstrations(opened, base, progress=progress)

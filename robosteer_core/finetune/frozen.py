@@ -8,8 +8,7 @@ import torch
 from rich.progress import Progress
 
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.gemma import run_layers
-from robosteer_core.vla.pi0 import Inputs, Pi0Policy, Prefix, prefix_positions
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 
 GIB = 2**30
 
@@ -23,7 +22,7 @@ class FrozenPrefix:
 
     def __init__(
         self,
-        policy: Pi0Policy,
+        policy: FlowPolicy,
         demonstrations: Demonstrations,
         first: int,
         *,
@@ -33,7 +32,7 @@ class FrozenPrefix:
     ) -> None:
         self._policy, self._demonstrations, self._first = policy, demonstrations, first
         # Padding that every frame has is left out: it takes time and nothing reads it.
-        _, mask = policy.tokenizer(list(demonstrations.instruction))
+        _, mask = policy.tokens(list(demonstrations.instruction), demonstrations.state)
         self._words = int(mask.sum(1).max())
         self._kept: list[torch.Tensor] | None = None
         self.bytes = _bytes(self._frozen(demonstrations.inputs(policy, slice(0, 1)))) * len(demonstrations)
@@ -56,9 +55,7 @@ class FrozenPrefix:
             kept = [of[rows] for of in self._kept]
         hidden, mask, *flat = kept
         below = list(zip(flat[::2], flat[1::2]))
-        _, above = run_layers(
-            self._policy.backbone, hidden, prefix_positions(mask), mask[:, None, None, :], first=self._first, for_suffix=True
-        )
+        _, above = self._policy.run_backbone(hidden, mask, first=self._first, for_suffix=True)
         return Prefix(below + above, mask, [])
 
     @torch.no_grad()
@@ -66,9 +63,7 @@ class FrozenPrefix:
         """Hidden states entering layer `first`, mask, and the keys and values below it, one after another."""
         inputs = replace(inputs, ids=inputs.ids[:, : self._words], mask=inputs.mask[:, : self._words])
         embeddings, mask = self._policy.embed(inputs)
-        hidden, pairs = run_layers(
-            self._policy.backbone, embeddings, prefix_positions(mask), mask[:, None, None, :], for_suffix=True, stop=self._first
-        )
+        hidden, pairs = self._policy.run_backbone(embeddings, mask, for_suffix=True, stop=self._first)
         return [hidden[-1], mask, *(tensor for pair in pairs for tensor in pair)]
 
 

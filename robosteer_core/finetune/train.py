@@ -24,8 +24,8 @@ from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.frozen import FrozenPrefix
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.pi0 import Pi0Policy
-from robosteer_core.vla.sites import Head, pi0_sites
+from robosteer_core.vla.policy import FlowPolicy
+from robosteer_core.vla.sites import Head
 
 SETTINGS, STATE, LOG, SUMMARY = "settings.json", "training.pt", "log.jsonl", "training.json"
 
@@ -55,7 +55,7 @@ LOG_EVERY = 10
 _MEASURED_FRAMES = 256
 
 
-def parameter_count(policy: Pi0Policy, slices: dict[str, Slice], rank: int) -> int:
+def parameter_count(policy: FlowPolicy, slices: dict[str, Slice], rank: int) -> int:
     """Parameters of an adapter on these slices."""
     count = 0
     for path, part in slices.items():
@@ -65,7 +65,7 @@ def parameter_count(policy: Pi0Policy, slices: dict[str, Slice], rank: int) -> i
 
 
 def finetune(
-    policy: Pi0Policy,
+    policy: FlowPolicy,
     demonstrations: Demonstrations,
     heads: Sequence[Head],
     out: Path,
@@ -81,7 +81,7 @@ def finetune(
     finished, it returns at once. Without heads it measures the base. Raises UserError where `out` holds another run, or
     heads that cannot be trained.
     """
-    sites = pi0_sites(policy.model)
+    sites = policy.sites
     for head in heads:
         site = sites.site(head)
         if head.part == "vision" or not sites.eligible(head.part)[head.layer, head.head]:
@@ -136,7 +136,7 @@ def finetune(
 class _Batches:
     """What each step sees; a function of the seed and the step alone, so that a resumed run sees the same."""
 
-    def __init__(self, policy: Pi0Policy, demonstrations: Demonstrations, config: FinetuneConfig) -> None:
+    def __init__(self, policy: FlowPolicy, demonstrations: Demonstrations, config: FinetuneConfig) -> None:
         self._policy, self._config, self._count = policy, config, len(demonstrations)
         self._state = policy.normalised_state(demonstrations.state)
         index = np.arange(self._count)[:, None] + np.arange(policy.chunk_size)
@@ -176,14 +176,14 @@ class _Batches:
 
 
 @torch.no_grad()
-def _measure(policy: Pi0Policy, frozen: FrozenPrefix, batches: _Batches) -> float:
+def _measure(policy: FlowPolicy, frozen: FrozenPrefix, batches: _Batches) -> float:
     """Flow loss over the same frames, noises and times every time."""
     policy.eval()
     parts = batches.measured().split(64)
     return float(np.average([float(batches.loss(frozen, rows, 2**31 + i)) for i, rows in enumerate(parts)], weights=list(map(len, parts))))
 
 
-def _train(policy: Pi0Policy, frozen: FrozenPrefix, batches: _Batches, out: Path, config: FinetuneConfig, progress: Progress | None) -> float:
+def _train(policy: FlowPolicy, frozen: FrozenPrefix, batches: _Batches, out: Path, config: FinetuneConfig, progress: Progress | None) -> float:
     """Run the steps that are left; returns the seconds spent on all of them."""
     named = {name: p for name, p in policy.model.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(named.values(), lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)

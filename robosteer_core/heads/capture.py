@@ -1,7 +1,7 @@
 """Read attention heads' outputs, before the output projection, while a policy looks at demonstrations.
 
 Robotic Steering's release reads the action expert: sample x_0 with the normal Euler steps, then run one extra suffix
-pass with x_t = x_0 at t = 0 over the same prefix, and keep the first action's token. pi0's suffix is [state, a_1, ...].
+pass with x_t = x_0 at t = 0 over the same prefix, and keep the first action's token.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from rich.progress import Progress
 from torch import nn
 
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.pi0 import Inputs, Pi0Policy
-from robosteer_core.vla.sites import AttentionSite, pi0_sites
+from robosteer_core.vla.policy import FlowPolicy, Inputs
+from robosteer_core.vla.sites import AttentionSite
 
-FIRST_ACTION_TOKEN = 1
 SCORED_PART = "expert"
 
 
@@ -54,20 +53,20 @@ class HeadTap:
 
 
 @torch.inference_mode()
-def expert_heads(policy: Pi0Policy, inputs: Inputs, noise: torch.Tensor) -> torch.Tensor:
+def expert_heads(policy: FlowPolicy, inputs: Inputs, noise: torch.Tensor) -> torch.Tensor:
     """Outputs (batch, layers, heads, head width) of the action expert's heads at the first action's token.
 
     `noise` (batch, chunk, A) starts the sampling of x_0.
     """
     prefix = policy.prefix(inputs)
     sampled = policy.sample(prefix, inputs.state, noise)
-    with HeadTap(policy.model, pi0_sites(policy.model).part(SCORED_PART), FIRST_ACTION_TOKEN) as tap:
+    with HeadTap(policy.model, policy.sites.part(SCORED_PART), policy.first_action_token) as tap:
         policy.velocity(prefix, inputs.state, sampled, torch.zeros(len(sampled)))
     return tap.read()
 
 
 def capture(
-    policy: Pi0Policy, demonstrations: Demonstrations, *, seed: int = 0, batch_size: int = 64, progress: Progress | None = None
+    policy: FlowPolicy, demonstrations: Demonstrations, *, seed: int = 0, batch_size: int = 64, progress: Progress | None = None
 ) -> np.ndarray:
     """`expert_heads` of every frame, (N, layers, heads, head width) float32.
 
@@ -85,6 +84,6 @@ def capture(
     return np.concatenate(parts)
 
 
-def _noise(policy: Pi0Policy, seed: int, row: int) -> torch.Tensor:
+def _noise(policy: FlowPolicy, seed: int, row: int) -> torch.Tensor:
     drawn = np.random.default_rng([seed, row]).standard_normal((policy.chunk_size, policy.action_dim))
     return torch.from_numpy(drawn.astype(np.float32))

@@ -38,7 +38,7 @@ def select_command(
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.task_heads import find_task_heads, save_task_heads
-    from robosteer_core.vla.pi0 import load_policy
+    from robosteer_core.vla.checkpoint import load_policy
 
     torch.set_num_threads(threads)
     opened, base = Dataset(dataset), load_policy(policy)

@@ -10,8 +10,9 @@ from rich.progress import Progress
 
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
-from robosteer_core.vla.pi0 import Inputs, Pi0Policy
-from robosteer_core.vla.policy import Normalisation, resize
+from robosteer_core.vla.config import Statistics, new_statistics
+from robosteer_core.vla.images import resize
+from robosteer_core.vla.policy import Inputs, Policy
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Demonstrations:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def inputs(self, policy: Pi0Policy, index: slice | np.ndarray) -> Inputs:
+    def inputs(self, policy: Policy, index: slice | np.ndarray) -> Inputs:
         """The policy's inputs for some of the frames."""
         chosen = np.arange(len(self))[index]
         images = {name: frames[chosen] for name, frames in self.images.items()}
@@ -51,7 +52,7 @@ def camera_map(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str]:
     return named or dict(zip(wanted, found))
 
 
-def fitted(policy: Pi0Policy, dataset: Dataset) -> dict[str, Normalisation]:
+def fitted(policy: Policy, dataset: Dataset) -> dict[str, Statistics]:
     """Statistics under which the policy should take this dataset, `state` and `action`.
 
     The policy's own where the dataset names the same dimensions; else the dataset's, since another robot's numbers mean
@@ -71,18 +72,18 @@ def fitted(policy: Pi0Policy, dataset: Dataset) -> dict[str, Normalisation]:
             )
     same_state, same_action = dataset.state_names == config.state_names, dataset.action_names == config.action_names
     return {
-        "state": config.state if same_state else Normalisation.of(arrays.state),
-        "action": config.action if same_action else Normalisation.of(arrays.action),
+        "state": config.state if same_state else new_statistics(config.state, arrays.state),
+        "action": config.action if same_action else new_statistics(config.action, arrays.action),
     }
 
 
-def fit(policy: Pi0Policy, dataset: Dataset) -> None:
+def fit(policy: Policy, dataset: Dataset) -> None:
     """Give the policy the statistics that `fitted` finds."""
     policy.config = policy.config.model_copy(update=fitted(policy, dataset))
 
 
 def load_demonstrations(
-    dataset: Dataset, policy: Pi0Policy, rows: np.ndarray | None = None, progress: Progress | None = None
+    dataset: Dataset, policy: Policy, rows: np.ndarray | None = None, progress: Progress | None = None
 ) -> Demonstrations:
     """Read frames `rows` (increasing; default all) and bring their images to the policy's size."""
     arrays = dataset.arrays()
@@ -96,7 +97,7 @@ def load_demonstrations(
             wanted = set((rows[(rows >= episode.first_frame) & (rows < episode.first_frame + episode.length)] - episode.first_frame).tolist())
             for frame, image in enumerate(dataset.images(episode.index, source, 0, max(wanted, default=-1) + 1)):
                 if frame in wanted:
-                    images[name][place] = resize(image, size)
+                    images[name][place] = np.rint(resize(image, size, policy.config.preprocessing))
                     place += 1
             if progress:
                 progress.advance(task)

@@ -18,8 +18,9 @@ from robosteer_core.errors import UserError
 from robosteer_core.heads.capture import SCORED_PART, capture
 from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
 from robosteer_core.heads.selection import HeadSelection, select
-from robosteer_core.vla.pi0 import Pi0Policy, fingerprint
-from robosteer_core.vla.sites import Head, Sites, pi0_sites
+from robosteer_core.vla.checkpoint import fingerprint
+from robosteer_core.vla.policy import FlowPolicy
+from robosteer_core.vla.sites import Head, Sites
 
 #: The release scores the expert's heads and trains the backbone's heads of the same index.
 TRAINED_PART = "vlm"
@@ -81,7 +82,7 @@ def default_count(sites: Sites, part: str = TRAINED_PART) -> int:
 
 
 def find_task_heads(
-    policy: Pi0Policy,
+    policy: FlowPolicy,
     dataset: Dataset,
     *,
     n_heads: int | None = None,
@@ -98,7 +99,7 @@ def find_task_heads(
     takes on the dataset's statistics where the dataset names other dimensions than the policy (see `fitted`).
     """
     fit(policy, dataset)
-    sites = pi0_sites(policy.model)
+    sites = policy.sites
     if sites.shape(SCORED_PART) != sites.shape(TRAINED_PART):
         raise UserError(
             f"scored and trained heads share an index; {SCORED_PART} has (layers, heads) {sites.shape(SCORED_PART)}, "
@@ -120,9 +121,9 @@ def find_task_heads(
         frames=demonstrations.frame, eligible=eligible, progress=progress and (lambda *_: progress.advance(task)),
     )  # fmt: skip
     cameras = camera_map(policy.config.cameras, dataset.cameras)
-    source = policy.model.name_or_path
+    source = policy.source
     record = {
-        "policy": source,
+        "policy": source and str(source),
         "policy_sha256": fingerprint(source) if source else None,
         "dataset": str(dataset.folder),
         "instructions": sorted(set(demonstrations.instruction)),

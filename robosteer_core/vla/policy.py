@@ -1,86 +1,259 @@
-"""What every policy is: observation in, actions out; and how its checkpoint describes its inputs."""
+"""What every policy is: an observation in, actions out; and what those that follow a flow have in common."""
 
 from __future__ import annotations
 
-import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Protocol
 
 import numpy as np
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+import torch
+from torch import nn
 
 from robosteer_core.errors import UserError
-from robosteer_core.rig import Rig
+from robosteer_core.runtime.observation import Observation
+from robosteer_core.vla.config import Family, PolicyConfig
+from robosteer_core.vla.decoder import KeyValue
+from robosteer_core.vla.images import resize
+from robosteer_core.vla.sites import Sites
 
-CONFIG_FILE = "policy.json"
-
-
-class Normalisation(BaseModel):
-    """Mean and standard deviation per dimension; a constant dimension has standard deviation 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @staticmethod
-    def of(values: np.ndarray) -> Normalisation:
-        """From samples (N, dimensions)."""
-        std = values.std(axis=0)
-        return Normalisation(mean=tuple(map(float, values.mean(axis=0))), std=tuple(map(float, np.where(std < 1e-6, 1, std))))
-
-    def normalise(self, values: np.ndarray) -> np.ndarray:
-        return ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
-
-    def denormalise(self, values: np.ndarray) -> np.ndarray:
-        return values * np.array(self.std) + np.array(self.mean)
+TOKENIZER_FILE = "tokenizer.json"
 
 
-class PolicyConfig(BaseModel):
-    """The contract of a checkpoint: which inputs it takes, in which order, and what its actions mean."""
+class Tokenizer(Protocol):
+    """Texts -> ids and mask, each (batch, length) int64."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    family: Literal["pi0"]
-    cameras: tuple[str, ...]
-    image_size: int
-    state_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    action_hz: float
-    instruction_tokens: int
-    flow_steps: int
-    state: Normalisation
-    action: Normalisation
+    def __call__(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]: ...
+    def save(self, path: Path) -> None: ...
 
-    def require_rig(self, rig: Rig) -> None:
-        """Raises UserError where this policy's actions would mean something else on the rig, or it could see nothing."""
-        cameras = tuple(camera.name for camera in rig.cameras)
-        for what, mine, there in (
-            ("actions", self.action_names, rig.action_space.names),
-            ("state", self.state_names, rig.state_names),
-            ("actions per second", self.action_hz, rig.rates.policy_hz),
-        ):
-            if mine != there:
-                raise UserError(f"the policy and rig {rig.name!r} differ in {what}: {mine} and {there}; choose the rig that it was trained for")
-        if not set(self.cameras) & set(cameras):
-            raise UserError(f"the policy sees by the cameras {', '.join(self.cameras)}; rig {rig.name!r} has {', '.join(cameras)}; rename them")
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as the model takes it: `pixels` (B, cameras, 3, H, W) in [-1, 1], `ids` and `mask` (B, T), `state` (B, S)
+    normalised. Cameras that an observation lacks are left out of the prefix."""
+
+    pixels: torch.Tensor
+    ids: torch.Tensor
+    mask: torch.Tensor
+    state: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the suffix needs of the prefix: each layer's keys and values, `mask` (B, tokens) bool, and the backbone's
+    hidden states after each layer, (B, tokens, width)."""
+
+    key_values: list[KeyValue]
+    mask: torch.Tensor
+    hidden: list[torch.Tensor]
+
+    def repeated(self, times: int) -> Prefix:
+        """Every sample `times` times, for several noise draws per prefix."""
+        pairs = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.key_values]
+        return Prefix(pairs, self.mask.repeat_interleave(times, 0), self.hidden)
+
+
+class Policy(nn.Module, ABC):
+    """A checkpoint with its own preprocessing.
+
+    `model` is the module that holds the weights; `sites` addresses its heads; `config` says what its inputs and actions
+    mean; `source` is the checkpoint folder, None for a policy that was not loaded from one.
+    """
+
+    family: ClassVar[Family]
+    model: nn.Module
+
+    def __init__(self, model: nn.Module, config: PolicyConfig, tokenizer: Tokenizer, source: Path | None = None) -> None:
+        super().__init__()
+        self.model, self.config, self.tokenizer, self.source = model, config, tokenizer, source
+        self.eval()
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Where the heads and feed-forward layers are; module paths are relative to `model`."""
+        return self._sites()
+
+    @abstractmethod
+    def _sites(self) -> Sites: ...
+
+    @property
+    @abstractmethod
+    def chunk_size(self) -> int:
+        """Actions that are predicted at once."""
+
+    @property
+    @abstractmethod
+    def action_dim(self) -> int:
+        """Width of the model's action vectors; those of the robot are padded to it with zeros."""
+
+    @property
+    @abstractmethod
+    def state_dim(self) -> int:
+        """Width of the model's state vectors, 0 where it takes none; those of the robot are padded to it with zeros."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs, generator: torch.Generator) -> torch.Tensor:
+        """Normalised actions (B, chunk, action_dim)."""
+
+    @abstractmethod
+    def losses(self, inputs: Inputs, actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The family's own training loss of normalised `actions` (B, chunk, action_dim), not yet averaged, of that shape."""
+
+    @abstractmethod
+    def _save_model(self, folder: Path) -> None:
+        """Write weights and configuration of `model` into a folder that is there."""
 
     def save(self, folder: Path) -> None:
-        (folder / CONFIG_FILE).write_text(self.model_dump_json(indent=2) + "\n")
+        """Write the checkpoint into `folder`, which appears whole or not at all where it did not exist."""
+        folder = Path(folder)
+        part = folder.with_name(folder.name + ".part")
+        part.mkdir(parents=True, exist_ok=True)
+        self._save_model(part)
+        self.config.save(part)
+        self.tokenizer.save(part / TOKENIZER_FILE)
+        if folder.exists():
+            for file in part.iterdir():
+                file.replace(folder / file.name)
+            part.rmdir()
+        else:
+            part.rename(folder)
 
-    @staticmethod
-    def load(folder: Path) -> PolicyConfig:
-        """Raises UserError where the folder holds no policy of ours."""
-        path = Path(folder) / CONFIG_FILE
-        if not path.is_file():
-            raise UserError(f"no policy in {folder}: expected a folder with {CONFIG_FILE}, config.json and model.safetensors")
-        try:
-            return PolicyConfig.model_validate(json.loads(path.read_text()))
-        except (ValidationError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} does not describe a policy: {error}") from error
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; actions, states and times stay float32."""
+        return next(self.model.parameters()).dtype
+
+    def inputs(self, images: dict[str, np.ndarray], state: np.ndarray, instructions: list[str]) -> Inputs:
+        """From `images` by camera name, each (B, H, W, 3) uint8; `state` (B, S) in the robot's units; B instructions.
+
+        Raises UserError where no camera of the policy is given or the state has another width.
+        """
+        size = self.config.image_size
+        present = [name for name in self.config.cameras if name in images]
+        if not present:
+            raise UserError(f"the policy sees by {', '.join(self.config.cameras)}; found: {', '.join(images) or 'no camera'}")
+        width = len(self.config.state_names)
+        if width and (state.ndim != 2 or state.shape[1] != width):
+            raise UserError(f"the policy takes a state of shape (batch, {width}); found {state.shape}")
+        stacks = [np.stack([resize(image, size, self.config.preprocessing) for image in images[name]]) for name in present]
+        pixels = torch.from_numpy(np.stack(stacks, axis=1)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
+        ids, mask = self.tokens(instructions, state)
+        there = self.device
+        return Inputs(
+            pixels.to(there), torch.from_numpy(ids).to(there), torch.from_numpy(mask).to(there), self.normalised_state(state).to(there)
+        )  # fmt: skip
+
+    def tokens(self, instructions: list[str], state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and mask, each (B, T), of what the policy reads; `state` (B, S) in the robot's units."""
+        return self.tokenizer(instructions)
+
+    def normalised_state(self, state: np.ndarray) -> torch.Tensor:
+        """(B, S) in the robot's units -> (B, model's state width)."""
+        if not self.config.state_names:
+            return torch.zeros(len(state), 0)
+        return _padded(self.config.state.normalise(state), self.state_dim)
+
+    def normalised_actions(self, actions: np.ndarray) -> torch.Tensor:
+        """(B, chunk, A) in the robot's units -> (B, chunk, model's action width)."""
+        return _padded(self.config.action.normalise(actions), self.action_dim)
+
+    @torch.inference_mode()
+    def act(self, observation: Observation, generator: torch.Generator) -> np.ndarray:
+        """Actions (chunk, A) in the robot's units for one observation."""
+        images = {name: frame.colour[None] for name, frame in observation.frames.items()}
+        inputs = self.inputs(images, observation.arm.vector()[None], [observation.instruction])
+        predicted = self.predict(inputs, generator)[0].float().cpu().numpy()
+        return self.config.action.denormalise(predicted[:, : len(self.config.action_names)])
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """An image (H, W, 3) uint8 as (size, size, 3) uint8, by averaging over areas; the aspect ratio is not kept."""
-    if image.shape[:2] == (size, size):
-        return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+class FlowPolicy(Policy):
+    """A policy that integrates a flow from noise to actions: the prefix (images, instruction) runs once, the suffix (noisy
+    actions, action expert) once per denoising step over the prefix's keys and values.
+
+    Time runs from 1 (noise) to 0 (action), as in openpi. Parts of such a model: `vision`, `vlm` (the backbone), `expert`.
+    """
+
+    #: Index of the first action's token in the suffix.
+    first_action_token: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def backbone(self) -> nn.Module:
+        """The language model of the VLM (part `vlm`)."""
+
+    @property
+    @abstractmethod
+    def expert(self) -> nn.Module:
+        """The action expert (part `expert`)."""
+
+    @abstractmethod
+    def embed(self, inputs: Inputs, features: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (B, tokens, width) of the prefix, and which tokens count, (B, tokens) bool.
+
+        `features` are the images' (see `image_features`) where they are known already.
+        """
+
+    @abstractmethod
+    def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, cameras, 3, H, W) -> (B, tokens, width), by the vision tower and its projector."""
+
+    @abstractmethod
+    def run_backbone(
+        self, hidden: torch.Tensor, mask: torch.Tensor, *, first: int = 0, stop: int | None = None, for_suffix: bool = False
+    ) -> tuple[list[torch.Tensor], list[KeyValue]]:
+        """Layers `first` to `stop` - 1 of the backbone on what enters the first of them; see `decoder.run_layers`."""
+
+    def prefix(self, inputs: Inputs, features: torch.Tensor | None = None) -> Prefix:
+        """Run the backbone over images and instruction; `features` are the images' where they are known already."""
+        embeddings, mask = self.embed(inputs, features)
+        hidden, key_values = self.run_backbone(embeddings, mask)
+        return Prefix(key_values, mask, hidden)
+
+    @abstractmethod
+    def velocity(self, prefix: Prefix, state: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """The flow's velocity (B, chunk, A) at `noisy` (B, chunk, A), `time` (B,), for `state` (B, S)."""
+
+    @abstractmethod
+    def sample(self, prefix: Prefix, state: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Normalised actions (B, chunk, A) by Euler steps from `noise`."""
+
+    def loss(self, prefix: Prefix, state: torch.Tensor, actions: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Flow matching: x_t = t noise + (1 - t) actions, target noise - actions; (B, chunk, A) squared errors."""
+        t = time[:, None, None]
+        return (self.velocity(prefix, state, t * noise + (1 - t) * actions, time) - (noise - actions)) ** 2
+
+    def losses(self, inputs: Inputs, actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        noise, time = self.draw_noise(len(actions), generator), self.draw_time(len(actions), generator)
+        return self.loss(self.prefix(inputs), inputs.state, actions, noise, time)
+
+    def predict(self, inputs: Inputs, generator: torch.Generator) -> torch.Tensor:
+        noise = self.draw_noise(len(inputs.ids), generator)
+        return self.sample(self.prefix(inputs), inputs.state, noise)
+
+    def draw_noise(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """(count, chunk, A) standard normal; `generator` is one of the CPU, so that every device gets the same numbers."""
+        return torch.randn(count, self.chunk_size, self.action_dim, generator=generator).to(self.device)
+
+    def draw_time(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Times of training, 0.999 Beta(1.5, 1) + 0.001: for Beta(a, 1) the quantile function is u^(1/a)."""
+        config = self.model.config
+        uniform = torch.rand(count, generator=generator)
+        return (config.time_sampling_scale * uniform ** (1 / config.time_sampling_beta_alpha) + config.time_sampling_offset).to(self.device)
+
+
+def prefix_positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of the prefix's tokens: padding takes none."""
+    return mask.long().cumsum(-1) - 1
+
+
+def _padded(values: np.ndarray, width: int) -> torch.Tensor:
+    missing = width - values.shape[-1]
+    return torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(values, np.float32)), (0, missing))

@@ -1,6 +1,6 @@
-"""The address book of attention heads: `(part, layer, head)` to the modules and slices that hold it.
+"""The address book of a policy: `(part, layer, head)` to the modules and slices that hold a head, and its feed-forward layers.
 
-Parts of a pi0: `vision` (the image encoder), `vlm` (the backbone), `expert` (the action expert).
+Parts: `vision` (the image encoder), `vlm` (the backbone), `expert` (the action expert, where there is one).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
 from robosteer_core.errors import UserError
 
@@ -24,7 +23,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """One layer's attention. Module paths are relative to the transformers model (`policy.model`).
+    """One layer's attention. Module paths are relative to `policy.model`.
 
     Query head h holds rows `rows(h)` of q_proj's weight and the same columns of o_proj's; `o_proj`'s input reshapes to
     (batch, tokens, heads, head_dim). Consecutive `heads / key_value_heads` query heads share one key-value head.
@@ -49,17 +48,55 @@ class AttentionSite:
         return head * self.key_value_heads // self.heads
 
 
-class Sites:
-    """All attention layers of a model. `last_reaching` says up to which layer of a part query heads reach the action."""
+@dataclass(frozen=True)
+class FeedForwardSite:
+    """One layer's feed-forward network; paths as in `AttentionSite`.
 
-    def __init__(self, found: dict[str, tuple[AttentionSite, ...]], last_reaching: dict[str, int]) -> None:
-        self._found, self._last_reaching = found, last_reaching
+    Neuron n is row n of `up` (and of `gate`, where the network is gated) and column n of `down`, whose input holds the
+    neurons' values (batch, tokens, neurons).
+    """
+
+    part: str
+    layer: int
+    neurons: int
+    gate: str | None
+    up: str
+    down: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Attention and feed-forward network of one layer; `reaches`: whether its queries, and what comes after them in the
+    layer, have a way to the action. Where they have none, keys and values may still have one."""
+
+    attention: AttentionSite
+    feed_forward: FeedForwardSite
+    reaches: bool = True
+
+
+class Sites:
+    """All layers of a model by part."""
+
+    def __init__(self, layers: dict[str, tuple[Layer, ...]]) -> None:
+        self._layers = layers
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._layers)
+
+    def layers(self, part: str) -> tuple[Layer, ...]:
+        """A part's layers in order. Raises UserError for an unknown part."""
+        if part not in self._layers:
+            raise UserError(f"expected a part of the model out of {', '.join(self._layers)}; found {part!r}")
+        return self._layers[part]
 
     def part(self, part: str) -> tuple[AttentionSite, ...]:
-        """A part's layers in order. Raises UserError for an unknown part."""
-        if part not in self._found:
-            raise UserError(f"expected a part of the model out of {', '.join(self._found)}; found {part!r}")
-        return self._found[part]
+        """The attention of a part's layers in order. Raises UserError for an unknown part."""
+        return tuple(layer.attention for layer in self.layers(part))
+
+    def feed_forward(self, part: str) -> tuple[FeedForwardSite, ...]:
+        """The feed-forward networks of a part's layers in order. Raises UserError for an unknown part."""
+        return tuple(layer.feed_forward for layer in self.layers(part))
 
     def site(self, head: Head) -> AttentionSite:
         """The layer that holds a head. Raises UserError where the model has no such head."""
@@ -78,40 +115,59 @@ class Sites:
 
     def eligible(self, part: str) -> np.ndarray:
         """(layers, heads) bool: heads whose queries and outputs reach the action at all."""
-        layers, heads = self.shape(part)
-        return np.repeat((np.arange(layers) <= self._last_reaching[part])[:, None], heads, axis=1)
+        layers, heads = self.layers(part), self.shape(part)[1]
+        return np.repeat(np.array([layer.reaches for layer in layers])[:, None], heads, axis=1)
 
     def eligible_heads(self, part: str) -> list[Head]:
         return [Head(part, int(layer), int(head)) for layer, head in np.argwhere(self.eligible(part))]
 
+    def eligible_feed_forward(self, part: str) -> np.ndarray:
+        """(layers,) bool: feed-forward networks whose output reaches the action at all."""
+        return np.array([layer.reaches for layer in self.layers(part)])
 
-def pi0_sites(model: nn.Module) -> Sites:
-    """Sites of a transformers `PI0ForConditionalGeneration`.
 
-    The backbone reaches the actions through keys and values alone, so queries and outputs of its last layer do not.
+def layers(
+    part: str,
+    path: str,
+    shape: tuple[int, int, int, int],
+    neurons: int,
+    *,
+    names: tuple[str, str] = ("self_attn", "mlp"),
+    output: str = "o_proj",
+    gated: bool = True,
+    last_reaching: int | None = None,
+    start: int = 0,
+) -> tuple[Layer, ...]:
+    """The layers `path.0`, `path.1`, ... of a transformer; `shape` is (layers, heads, key-value heads, head width).
+
+    `names` are those of the attention and the feed-forward module, `output` that of the output projection; a gated
+    network has gate_proj, up_proj and down_proj, another fc1 and fc2. Up to layer `last_reaching` (default the last)
+    queries reach the action. Layers are numbered from `start`.
     """
-    config = model.config
-    text, vision, expert = config.vlm_config.text_config, config.vlm_config.vision_config, config.dit_config
-    found = {
-        "vision": _layers("vision", vision.num_hidden_layers, vision.num_attention_heads, vision.num_attention_heads,
-                          vision.hidden_size // vision.num_attention_heads, "model.vlm.vision_tower.encoder.layers", "out_proj"),
-        "vlm": _layers("vlm", text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads, text.head_dim,
-                       "model.vlm.language_model.layers", "o_proj"),
-        "expert": _layers("expert", expert.num_hidden_layers, expert.num_attention_heads, expert.num_key_value_heads,
-                          expert.head_dim, "model.dit.layers", "o_proj"),
-    }  # fmt: skip
-    last = {part: len(layers) - 1 for part, layers in found.items()}
-    return Sites(found, last | {"vlm": last["vlm"] - 1})
+    count, heads, key_value_heads, width = shape
+    last = count - 1 if last_reaching is None else last_reaching
+
+    def layer(index: int) -> Layer:
+        attention, mlp = (f"{path}.{index}.{name}" for name in names)
+        number = start + index
+        forward = FeedForwardSite(
+            part, number, neurons,
+            *((f"{mlp}.gate_proj", f"{mlp}.up_proj", f"{mlp}.down_proj") if gated else (None, f"{mlp}.fc1", f"{mlp}.fc2")),
+        )  # fmt: skip
+        projections = (f"{attention}.{name}" for name in ("q_proj", "k_proj", "v_proj", output))
+        return Layer(AttentionSite(part, number, heads, key_value_heads, width, *projections), forward, index <= last)
+
+    return tuple(layer(index) for index in range(count))
 
 
-def _layers(part: str, layers: int, heads: int, key_value_heads: int, head_dim: int, path: str, output: str) -> tuple[AttentionSite, ...]:
-    def module(layer: int, name: str) -> str:
-        return f"{path}.{layer}.self_attn.{name}"
+def decoder_layers(part: str, path: str, config, *, last_reaching: int | None = None) -> tuple[Layer, ...]:
+    """The layers of a Gemma or Llama of transformers, from its configuration."""
+    shape = (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+    return layers(part, path, shape, config.intermediate_size, last_reaching=last_reaching)
 
-    return tuple(
-        AttentionSite(
-            part, layer, heads, key_value_heads, head_dim,
-            *(module(layer, name) for name in ("q_proj", "k_proj", "v_proj", output)),
-        )
-        for layer in range(layers)
-    )  # fmt: skip
+
+def encoder_layers(part: str, path: str, config) -> tuple[Layer, ...]:
+    """The layers of a SigLIP vision encoder of transformers, from its configuration."""
+    heads = config.num_attention_heads
+    shape = (config.num_hidden_layers, heads, heads, config.hidden_size // heads)
+    return layers(part, path, shape, config.intermediate_size, output="out_proj", gated=False)

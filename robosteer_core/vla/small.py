@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from transformers import PI0Config, PI0ForConditionalGeneration
 
+from robosteer_core.vla.config import PolicyConfig
 from robosteer_core.vla.pi0 import Pi0Policy
-from robosteer_core.vla.policy import PolicyConfig
 from robosteer_core.vla.tokenizer import InstructionTokenizer, train
 
 IMAGE_SIZE, PATCH_SIZE = 48, 8

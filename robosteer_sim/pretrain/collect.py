@@ -62,7 +62,7 @@ _renderer = None
 
 
 def _episode(world, rig, camera_names, instruction, seed, image_size) -> list[dict]:
-    from robosteer_core.vla.policy import resize
+    from robosteer_core.vla.images import resize
     from robosteer_sim.operator import Operator
     from robosteer_sim.render import Renderer
     from robosteer_sim.rollout import Rollout

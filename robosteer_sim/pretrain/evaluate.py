@@ -7,7 +7,7 @@ import torch
 
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.runner import EXECUTED
-from robosteer_core.vla.pi0 import Pi0Policy
+from robosteer_core.vla.policy import FlowPolicy
 from robosteer_sim.render import Renderer
 from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
@@ -15,7 +15,7 @@ from robosteer_sim.world import World
 SECONDS = 12.0
 
 
-def successes(policy: Pi0Policy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:
+def successes(policy: FlowPolicy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:
     """How many of the seeds' episodes succeed within 12 s, and how the others failed."""
     world, renderer, good, failures = World(rig), None, 0, []
     for seed in seeds:

@@ -13,8 +13,9 @@ from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.rig import Rig
-from robosteer_core.vla.pi0 import Pi0Policy, fingerprint
-from robosteer_core.vla.policy import Normalisation, PolicyConfig
+from robosteer_core.vla.checkpoint import fingerprint
+from robosteer_core.vla.config import Normalisation, PolicyConfig
+from robosteer_core.vla.policy import FlowPolicy
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
 from robosteer_sim.pretrain import INSTRUCTIONS
 from robosteer_sim.pretrain.collect import collect
@@ -64,7 +65,7 @@ def _claim(path: Path, settings: dict) -> None:
         raise UserError(f"{path.parent} holds a pretraining with another {', '.join(differing)}; choose another --work or remove it")
 
 
-def _measure(policy: Pi0Policy, rig: Rig, path: Path, trials: int, weights: str, say: Callable[[str], None]) -> dict[str, SuccessRate]:
+def _measure(policy: FlowPolicy, rig: Rig, path: Path, trials: int, weights: str, say: Callable[[str], None]) -> dict[str, SuccessRate]:
     """Success on each training task, remembered in `path` for these weights."""
     known = json.loads(path.read_text()) if path.exists() else {}
     measured = known.get("rates", {}) if known.get("weights") == weights and known.get("trials") == trials else {}
@@ -79,7 +80,7 @@ def _measure(policy: Pi0Policy, rig: Rig, path: Path, trials: int, weights: str,
     return {name: SuccessRate(successes=good, trials=trials) for name, good in measured.items()}
 
 
-def _card(policy: Pi0Policy, shards: Shards, episodes: int, steps: int, seed: int, minutes: float, rates: dict[str, SuccessRate]) -> str:
+def _card(policy: FlowPolicy, shards: Shards, episodes: int, steps: int, seed: int, minutes: float, rates: dict[str, SuccessRate]) -> str:
     rows = "\n".join(
         f"| {name} | {rate.successes} of {rate.trials} | {rate.wilson_95[0]:.2f}-{rate.wilson_95[1]:.2f} |" for name, rate in rates.items()
     )

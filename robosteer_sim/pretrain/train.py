@@ -11,7 +11,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from robosteer_core.vla.pi0 import Inputs, Pi0Policy, Prefix
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 from robosteer_sim.pretrain import INSTRUCTIONS
 from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M, paraphrases
 
@@ -56,7 +56,7 @@ class Shards:
 class Wordings:
     """Token ids of every instruction and of its paraphrases."""
 
-    def __init__(self, policy: Pi0Policy) -> None:
+    def __init__(self, policy: FlowPolicy) -> None:
         self._own = policy.tokenizer(list(INSTRUCTIONS))
         self._others = [policy.tokenizer(paraphrases(instruction)) for instruction in INSTRUCTIONS]
 
@@ -86,7 +86,7 @@ class PlaceHead(nn.Module):
         return self.out(hidden[torch.arange(len(hidden)), last])
 
 
-def train(policy: Pi0Policy, shards: Shards, work: Path, steps: int, seed: int) -> None:
+def train(policy: FlowPolicy, shards: Shards, work: Path, steps: int, seed: int) -> None:
     """Train in place for `steps` steps; state is kept in `work`, so that a killed run goes on where it was saved."""
     torch.manual_seed(seed)
     head = PlaceHead(policy.backbone.config.hidden_size)

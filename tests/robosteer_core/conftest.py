@@ -3,7 +3,7 @@
 import pytest
 
 from robosteer_core.rig import load_rig
-from robosteer_core.vla.policy import Normalisation, PolicyConfig
+from robosteer_core.vla.config import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
 
 

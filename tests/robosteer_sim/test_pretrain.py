@@ -6,7 +6,7 @@ import torch
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
-from robosteer_core.vla.policy import Normalisation, PolicyConfig
+from robosteer_core.vla.config import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
 from robosteer_sim.pretrain import INSTRUCTIONS, collect, train
 from robosteer_sim.pretrain.run import pretrain

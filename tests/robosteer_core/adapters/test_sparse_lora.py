@@ -11,8 +11,8 @@ from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import adapter_layers, add_adapter, merge
 from robosteer_core.adapters.store import AdapterRecord, apply_adapter, base_of, save_adapter
 from robosteer_core.errors import UserError
-from robosteer_core.vla.pi0 import load_policy
-from robosteer_core.vla.sites import Head, pi0_sites
+from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.sites import Head
 
 HEADS = (Head("vlm", 0, 1), Head("vlm", 0, 6), Head("vlm", 1, 3))
 RANK, ALPHA = 4, 8.0
@@ -27,7 +27,7 @@ def base(small_policy, tmp_path):
 def trained(policy, heads=HEADS, kv="own"):
     """An adapter whose factors are no longer zero, as after training."""
     torch.manual_seed(1)
-    add_adapter(policy.model, head_slices(pi0_sites(policy.model), heads, kv), RANK, ALPHA)
+    add_adapter(policy.model, head_slices(policy.sites, heads, kv), RANK, ALPHA)
     for layer in adapter_layers(policy.model).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
     policy.eval()
@@ -53,7 +53,7 @@ def velocity(policy):
 
 def test_a_new_adapter_changes_nothing(base):
     before = velocity(base)
-    add_adapter(base.model, head_slices(pi0_sites(base.model), HEADS), RANK, ALPHA)
+    add_adapter(base.model, head_slices(base.sites, HEADS), RANK, ALPHA)
     assert torch.equal(velocity(base), before)
 
 
@@ -91,7 +91,7 @@ def test_merging_changes_only_the_chosen_rows_and_columns(base, tmp_path):
     wanted = velocity(steered)
     merge(steered.model)
     assert (velocity(steered) - wanted).abs().max() < 1e-5
-    sites = pi0_sites(steered.model)
+    sites = steered.sites
     allowed = {}
     for head in HEADS:
         site = sites.site(head)
@@ -108,7 +108,7 @@ def test_merging_changes_only_the_chosen_rows_and_columns(base, tmp_path):
 
 
 def test_outputs_of_other_heads_in_the_first_adapted_layer_stay_as_they_were(base):
-    site = pi0_sites(base.model).part("vlm")[0]
+    site = base.sites.part("vlm")[0]
     kept = []
     base.model.get_submodule(site.o_proj).register_forward_pre_hook(lambda _, x: kept.append(x[0].detach().clone()))
     velocity(base)
@@ -120,7 +120,7 @@ def test_outputs_of_other_heads_in_the_first_adapted_layer_stay_as_they_were(bas
 
 def test_training_moves_nothing_outside_of_the_slices(base):
     """The oracle is the whole model: after a step of AdamW only adapter factors differ."""
-    add_adapter(base.model, head_slices(pi0_sites(base.model), HEADS), RANK, ALPHA)
+    add_adapter(base.model, head_slices(base.sites, HEADS), RANK, ALPHA)
     frozen = {n: p.clone() for n, p in base.model.named_parameters() if not p.requires_grad}
     parameters = [p for p in base.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=0.1)
@@ -152,7 +152,7 @@ def test_two_adapters_side_by_side_are_switched(base, tmp_path):
 
 
 def test_key_value_rules_follow_the_group(base):
-    sites = pi0_sites(base.model)
+    sites = base.sites
     key = sites.part("vlm")[1].k_proj
     whole = [Head("vlm", 1, h) for h in range(8)]
     assert key not in head_slices(sites, whole[:7], "own")

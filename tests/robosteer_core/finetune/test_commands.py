@@ -9,8 +9,8 @@ from robosteer_core.adapters.store import apply_adapter
 from robosteer_core.cli import main
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.heads_option import parse_heads
-from robosteer_core.vla.pi0 import load_policy
-from robosteer_core.vla.sites import Head, pi0_sites
+from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.sites import Head
 
 BRIDGE = Path(__file__).resolve().parents[4] / "shared" / "data" / "bridge_sample"
 needs_bridge = pytest.mark.skipif(not BRIDGE.is_dir(), reason="needs ../shared/data/bridge_sample")
@@ -48,7 +48,7 @@ def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_pa
 
 
 def test_random_heads_are_as_many_as_a_selection_has_and_follow_the_seed(small_policy):
-    sites = pi0_sites(small_policy.model)
+    sites = small_policy.sites
     first, again, other = (parse_heads(f"random:{seed}", sites)[0] for seed in (1, 1, 2))
     assert first == again != other and len(set(first)) == 8
     assert all(head.part == "vlm" and head.layer < 2 for head in first)
@@ -58,7 +58,7 @@ def test_random_heads_are_as_many_as_a_selection_has_and_follow_the_seed(small_p
 
 
 def test_all_means_every_head_that_reaches_the_action_and_none_means_none(small_policy):
-    sites = pi0_sites(small_policy.model)
+    sites = small_policy.sites
     assert parse_heads("all", sites)[0] == [Head("vlm", layer, head) for layer in range(2) for head in range(8)]
     assert parse_heads("none", sites) == ([], None)
 
@@ -66,4 +66,4 @@ def test_all_means_every_head_that_reaches_the_action_and_none_means_none(small_
 def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
     (tmp_path / "heads.json").write_text('{"heads": [["vlm", 9, 7]]}')
     with pytest.raises(UserError, match="layers 0 to 2"):
-        parse_heads(str(tmp_path / "heads.json"), pi0_sites(small_policy.model))
+        parse_heads(str(tmp_path / "heads.json"), small_policy.sites)

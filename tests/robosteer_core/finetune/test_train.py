@@ -15,8 +15,8 @@ from robosteer_core.errors import UserError
 from robosteer_core.finetune.frozen import FrozenPrefix
 from robosteer_core.finetune.train import FinetuneConfig, _Batches, finetune
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.pi0 import load_policy
-from robosteer_core.vla.sites import Head, pi0_sites
+from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.sites import Head
 
 HEADS = [Head("vlm", 0, 1), Head("vlm", 1, 5)]
 SHORT = FinetuneConfig(steps=6, batch_size=4, draws=2, rank=4, alpha=4, save_every=2)
@@ -120,7 +120,7 @@ def test_the_cached_prefix_gives_the_loss_and_gradients_of_the_whole_one(small_p
     """Oracle: the policy's own prefix, nothing cached. In layer 3 and above there is nothing left to run."""
     heads = [Head("vlm", first, 1)] if first < 2 else [Head("expert", 1, 1)]
     torch.manual_seed(0)
-    add_adapter(small_policy.model, head_slices(pi0_sites(small_policy.model), heads, "none"), 4, 4.0)
+    add_adapter(small_policy.model, head_slices(small_policy.sites, heads, "none"), 4, 4.0)
     for layer in adapter_layers(small_policy.model).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight)
     batches, rows = _Batches(small_policy, demonstrations, SHORT), torch.tensor([3, 0, 14, 9])

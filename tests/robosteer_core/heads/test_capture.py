@@ -6,7 +6,6 @@ import torch
 
 from robosteer_core.heads.capture import HeadTap, capture, expert_heads
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.sites import pi0_sites
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def test_the_heads_are_those_of_transformers_own_suffix_pass_at_time_zero(small_
         pixel_attention_mask=torch.ones(3, 2, dtype=torch.bool),
     )
     sampled = policy.model.sample_actions(noise=noise(policy, 3), num_steps=policy.config.flow_steps, **call)
-    sites, seen = pi0_sites(policy.model).part("expert"), []
+    sites, seen = policy.sites.part("expert"), []
     handles = [
         policy.model.get_submodule(site.o_proj).register_forward_pre_hook(lambda _, x: seen.append(x[0].clone())) for site in sites
     ]
@@ -69,7 +68,7 @@ def test_a_tap_changes_nothing_and_leaves_no_hook_behind(small_policy, demonstra
     batch = demonstrations.inputs(small_policy, slice(0, 2))
     prefix, time = small_policy.prefix(batch), torch.tensor([0.5, 0.5])
     before = small_policy.velocity(prefix, batch.state, noise(small_policy, 2), time)
-    with HeadTap(small_policy.model, pi0_sites(small_policy.model).part("expert"), token=1):
+    with HeadTap(small_policy.model, small_policy.sites.part("expert"), token=1):
         during = small_policy.velocity(prefix, batch.state, noise(small_policy, 2), time)
     assert torch.equal(before, during)
     assert not any(module._forward_pre_hooks for module in small_policy.model.modules())

@@ -11,7 +11,7 @@ from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.heads.demonstrations import camera_map, fitted, load_demonstrations
 from robosteer_core.heads.task_heads import default_count, find_task_heads, read_heads
-from robosteer_core.vla.sites import Sites, _layers, pi0_sites
+from robosteer_core.vla.sites import Sites, layers
 
 BRIDGE = Path(__file__).resolve().parents[4] / "shared" / "data" / "bridge_sample"
 needs_bridge = pytest.mark.skipif(not BRIDGE.is_dir(), reason="needs ../shared/data/bridge_sample")
@@ -93,8 +93,8 @@ def test_cameras_of_the_same_name_come_first_and_others_in_order():
 
 
 def test_twenty_heads_by_default_and_eight_in_a_small_model(small_policy):
-    assert default_count(pi0_sites(small_policy.model)) == 8
-    real = Sites({"vlm": _layers("vlm", 18, 8, 1, 256, "layers", "o_proj")}, {"vlm": 16})
+    assert default_count(small_policy.sites) == 8
+    real = Sites({"vlm": layers("vlm", "layers", (18, 8, 1, 256), 16384, last_reaching=16)})
     assert default_count(real) == 20
 
 

@@ -8,7 +8,7 @@ import torch
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
-from robosteer_core.vla.pi0 import load_policy
+from robosteer_core.vla.checkpoint import load_policy
 
 
 def inputs(policy, count=3, cameras=("front", "wrist")):

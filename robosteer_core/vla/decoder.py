@@ -1,4 +1,4 @@
-"""One pass through a stack of Gemma layers, over the keys and values of an earlier pass where there is one.
+"""One pass through a stack of decoder layers (Gemma, Llama), over the keys and values of an earlier pass where there is one.
 
 transformers' own forward builds masks, positions and caches anew at every denoising step; here they are made once.
 Every projection is called as a module, so hooks and adapters on `q_proj`, `o_proj` and the like take effect.

@@ -1,0 +1,104 @@
+"""Checkpoint folders: which family lies in one, its weights as tensors by name, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from robosteer_core.errors import UserError
+from robosteer_core.vla.config import CONFIG_FILE, Family, PolicyConfig
+from robosteer_core.vla.policy import Policy
+
+WEIGHTS_FILE, INDEX_FILE, MODEL_FILE = "model.safetensors", "model.safetensors.index.json", "config.json"
+
+#: The module of each family, with a function `load(folder, config)`; imported when a checkpoint of it is opened.
+FAMILIES: dict[Family, str] = {"pi0": "robosteer_core.vla.pi0"}
+
+
+def load_policy(folder: Path | str) -> Policy:
+    """Read a checkpoint folder of any family. Raises UserError where something is missing, truncated or does not fit."""
+    folder = Path(folder)
+    config = PolicyConfig.load(folder)
+    return import_module(FAMILIES[config.family]).load(folder, config)
+
+
+def fingerprint(folder: Path | str) -> str:
+    """SHA-256 of the weights, of several files in the order of their names: which base an adapter was made for."""
+    digest = hashlib.sha256()
+    for path in weight_files(Path(folder)):
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises UserError where the file is missing or no JSON object."""
+    if not path.is_file():
+        raise UserError(f"the policy in {path.parent} lacks {path.name}")
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no JSON ({error}); it may be truncated: copy it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object; found {type(content).__name__}")
+    return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold the weights: one, or the shards that an index names. Raises UserError."""
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    if not (folder / INDEX_FILE).is_file():
+        raise UserError(f"the policy in {folder} lacks {WEIGHTS_FILE}")
+    names = read_json(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{folder / INDEX_FILE} names no weights; copy it again")
+    paths = [folder / name for name in sorted(set(names.values()))]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"the policy in {folder} lacks {path.name}, which {INDEX_FILE} names; copy it again")
+    return paths
+
+
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by name, mapped from disk. Raises UserError where a file is truncated or missing."""
+    tensors: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read ({error}); it may be truncated: copy it again") from error
+    return tensors
+
+
+def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path, *, optional: frozenset[str] = frozenset()) -> None:
+    """Copy `tensors` into the parameters and buffers of `model` of the same names; `optional` ones may be missing.
+
+    Raises UserError naming the first of the names that are missing, unexpected or of another shape.
+    """
+    wanted = model.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys() - optional)
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    shapes = [
+        f"{name} (expected {tuple(wanted[name].shape)}, found {tuple(tensors[name].shape)})"
+        for name in sorted(wanted.keys() & tensors.keys()) if wanted[name].shape != tensors[name].shape
+    ]  # fmt: skip
+    wrong = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(wrong.values()):
+        found = "; ".join(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+                          for what, names in wrong.items() if names)  # fmt: skip
+        raise UserError(f"the weights in {source} do not fit the model that its {MODEL_FILE} or {CONFIG_FILE} describes: {found}")
+    with torch.no_grad():
+        for name, place in wanted.items():
+            if name in tensors:
+                place.copy_(tensors[name])
