@@ -1,9 +1,10 @@
-"""Select the heads whose outputs predict the demonstrator's action best."""
+"""Select the heads whose outputs predict the demonstrator's action best, each by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class HeadSelection:
     """`heads` as (layer, head), best first, with `k` neighbours; `cv_mse` the error of their concatenation.
 
     `scores` (K, L, H) is each head's own error for each of `ks`, ineligible heads too. `dimension_mse` (A,) splits
-    `cv_mse` and `dimension_scores` (K, L, H, A) splits `scores` by action dimension (their means are those).
+    `cv_mse` and `dimension_scores` (K, L, H, A) splits `scores` by action dimension (their means are those). `method` is
+    how the heads were chosen (see `alternatives`), `merit` (L, H) what another method ranked them by, highest first.
     """
 
     heads: list[tuple[int, int]]
@@ -30,6 +32,8 @@ class HeadSelection:
     scores: np.ndarray
     dimension_mse: np.ndarray
     dimension_scores: np.ndarray
+    method: str = "knn"
+    merit: np.ndarray | None = None
 
     def score(self, layer: int, head: int) -> float:
         """A head's own error with the selection's k."""
@@ -57,52 +61,83 @@ def select(
     frame; `frames` (N,) the index within the episode, used by the single-episode rule only (by default 0, 1, ...);
     `eligible` (L, H) bool, which heads may be chosen (default all). `progress(layer, head)` is called per head scored.
 
-    A k larger than the pool of other episodes' frames uses the whole pool. With a single episode the pool is its frames
+    A k larger than the pool of other episodes' frames uses the whole pool; the smallest k must fit. With a single episode the pool is its frames
     more than 30 away; frames that have none are left out of the error. Raises UserError for shapes that do not fit,
     values that are not finite, and too few frames or heads.
     """
     activations, actions, episodes = np.asarray(activations), np.asarray(actions), np.asarray(episodes)
     eligible = _checked(activations, actions, episodes, ks, n_heads, frames, eligible)
-    pool = _pool(episodes, frames)
+    pool = pool_of(episodes, frames)
     ks, (_, layers, heads, _) = tuple(ks), activations.shape
+    require_neighbours(pool, ks)
+    places = [(layer, head) for layer in range(layers) for head in range(heads)]
     split = np.empty((len(ks), layers, heads, actions.shape[1]))
-    for layer in range(layers):
-        for head in range(heads):
-            split[:, layer, head] = _mean(squared_errors(activations[:, layer, head], actions, pool, ks))
-            if progress is not None:
-                progress(layer, head)
+
+    def score(place: tuple[int, int]) -> np.ndarray:
+        return mean_error(squared_errors(activations[:, *place], actions, pool, ks))
+
+    for place, error in zip(places, in_threads(score, places)):
+        split[:, *place] = error
+        if progress is not None:
+            progress(*place)
     scores = split.mean(-1)
-
-    best: tuple[float, int, list[tuple[int, int]], np.ndarray] | None = None
-    for index in sorted(range(len(ks)), key=lambda i: ks[i]):
-        ranked = _ranked(scores[index], eligible)[:n_heads]
-        layer_index, head_index = map(list, zip(*ranked))
-        together = activations[:, layer_index, head_index].reshape(len(activations), -1)
-        per_dimension = _mean(squared_errors(together, actions, pool, [ks[index]]))[0]
-        error = float(per_dimension.mean())
-        if best is None or _rounded(error) < _rounded(best[0]):
-            best = error, index, ranked, per_dimension
-    error, index, ranked, per_dimension = best
-    return HeadSelection(ranked, ks[index], error, ks, scores, per_dimension, split)
+    sets = [ranked(of_k, eligible)[:n_heads] for of_k in scores]
+    heads, k, per_dimension = best_set(activations, actions, pool, ks, sets)
+    return HeadSelection(heads, k, float(per_dimension.mean()), ks, scores, per_dimension, split)
 
 
-def _ranked(scores: np.ndarray, eligible: np.ndarray) -> list[tuple[int, int]]:
+def best_set(
+    activations: np.ndarray, actions: np.ndarray, pool: Pool, ks: Sequence[int], sets: Sequence[list[tuple[int, int]]]
+) -> tuple[list[tuple[int, int]], int, np.ndarray]:
+    """Of one set of heads for each k the one whose concatenation has the lowest error, ties to the smaller k.
+
+    Returns the heads, their k and the error of each action dimension (A,).
+    """
+
+    def rescore(index: int) -> np.ndarray:
+        layer, head = map(list, zip(*sets[index]))
+        together = activations[:, layer, head].reshape(len(activations), -1)
+        return mean_error(squared_errors(together, actions, pool, [ks[index]]))[0]
+
+    order = sorted(range(len(ks)), key=lambda index: ks[index])
+    errors = dict(zip(order, in_threads(rescore, order)))
+    best = min(order, key=lambda index: (rounded(float(errors[index].mean())), ks[index]))
+    return sets[best], ks[best], errors[best]
+
+
+def in_threads(function: Callable, items: Sequence) -> Iterator:
+    """`function` of each item in order, in as many threads as PyTorch was given, each with one.
+
+    PyTorch's own threads gain little on matrices this small, and wait for each other on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(function, items)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(function, items)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def ranked(scores: np.ndarray, eligible: np.ndarray) -> list[tuple[int, int]]:
     """Eligible (layer, head) by score (L, H), lowest first, ties to the lower (layer, head)."""
-    order = np.argsort([_rounded(score) for score in scores.ravel()], kind="stable")
+    order = np.argsort([rounded(score) for score in scores.ravel()], kind="stable")
     places = [(int(i) // scores.shape[1], int(i) % scores.shape[1]) for i in order]
     return [place for place in places if eligible[place]]
 
 
-def _rounded(score: float) -> float:
+def rounded(score: float) -> float:
     return float(f"{score:.{_DIGITS - 1}e}")
 
 
-def _mean(errors: np.ndarray) -> np.ndarray:
+def mean_error(errors: np.ndarray) -> np.ndarray:
     """(K, N, A) -> (K, A), over the frames that have a pool."""
     return errors[:, ~np.isnan(errors[0, :, 0])].mean(1)
 
 
-def _pool(episodes: np.ndarray, frames: np.ndarray | None) -> Pool:
+def pool_of(episodes: np.ndarray, frames: np.ndarray | None) -> Pool:
     _, codes = np.unique(episodes, return_inverse=True)
     if codes.max() > 0:
         return Pool(torch.from_numpy(codes.reshape(-1)))
@@ -114,6 +149,24 @@ def _pool(episodes: np.ndarray, frames: np.ndarray | None) -> Pool:
             "record a second episode"
         )
     return Pool(torch.from_numpy(codes.reshape(-1)), torch.from_numpy(frames.astype(np.int64)))
+
+
+def require_neighbours(pool: Pool, ks: Sequence[int]) -> None:
+    """Raises UserError where there are too few frames for the smallest k; a larger one then uses the whole pool.
+
+    Of several episodes each frame must have that many; in a single one, where frames lie near each other, at least one.
+    """
+    sizes, least = pool.sizes(), min(ks)
+    if pool.frames is None and sizes.min() < least:
+        raise UserError(
+            f"k = {least} neighbours come from other demonstrations than the frame's own; those of episode number "
+            f"{int(pool.episodes[sizes.argmin()])} have {sizes.min()} others in all; record more demonstrations or ask for a smaller k"
+        )
+    if sizes.max() < least:
+        raise UserError(
+            f"k = {least} neighbours of a single episode are frames more than {SINGLE_EPISODE_GAP} away; no frame has more "
+            f"than {sizes.max()}; record a second demonstration or ask for a smaller k"
+        )
 
 
 def _checked(activations, actions, episodes, ks, n_heads, frames, eligible) -> np.ndarray:

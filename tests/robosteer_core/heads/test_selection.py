@@ -8,6 +8,8 @@ import torch
 
 from robosteer_core.errors import UserError
 from robosteer_core.heads import select
+from robosteer_core.heads.capture import capture
+from robosteer_core.heads.demonstrations import Demonstrations
 
 
 def reference_errors(features, actions, episodes, ks, frames=None):
@@ -100,6 +102,46 @@ def test_near_duplicates_are_not_taken_for_exact_matches():
     found = select(activations, actions, episodes, ks=(10,), n_heads=2)
     error, _, heads, _ = reference_select(activations, actions, episodes, (10,), 2)
     assert found.heads == heads and found.cv_mse == pytest.approx(error, abs=1e-9)
+
+
+def test_threads_change_nothing():
+    data, threads = demonstrations(7), torch.get_num_threads()
+    try:
+        found = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(select(*data, ks=(3, 5), n_heads=2))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0].heads == found[1].heads and np.array_equal(found[0].scores, found[1].scores)
+
+
+def test_captured_activations_with_near_duplicates_are_ranked_as_by_the_reference(small_policy):
+    """What a real capture gives: float32 features of images of which some differ by one grey level in one pixel."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (24, 48, 48, 3), dtype=np.uint8)
+    images[8:16] = images[:8]
+    images[8:16, 5, 7, 0] ^= 1
+    state, action = np.zeros((24, 7), np.float32), random.normal(size=(24, 7)).astype(np.float32)
+    frames = Demonstrations(np.zeros(24, int), {"front": images}, state, action, np.arange(24) // 8, np.arange(24) % 8, ("push the red cube",) * 24)
+    activations = capture(small_policy, frames)  # the same row of the dataset, so the same noise, for all
+    assert np.abs(activations[8:16] - activations[:8]).max() < 1e-3, "the input has no near-duplicates"
+    error, k, heads, scores = reference_select(activations, action, frames.episode, (3, 7), 5)
+    found = select(activations, action, frames.episode, ks=(3, 7), n_heads=5)
+    assert (found.heads, found.k) == (heads, k) and found.cv_mse == pytest.approx(error, abs=1e-6)
+    assert all(found.score(*place) == pytest.approx(score, abs=1e-6) for place, score in scores.items())
+
+
+def test_fewer_demonstrations_than_the_smallest_k_allows_are_refused():
+    activations, actions, _ = demonstrations(3)
+    two = np.arange(45) // 36  # 36 frames and 9
+    with pytest.raises(UserError, match="k = 10 .* have 9 others in all.*more demonstrations or ask for a smaller k"):
+        select(activations, actions, two, n_heads=2)
+    assert select(activations, actions, two, ks=(9, 40), n_heads=2).k in (9, 40)
+    one, actions, _ = demonstrations(2, episodes=1, length=35)
+    with pytest.raises(UserError, match="k = 10 .* no frame has more than 4"):
+        select(one, actions, np.zeros(35, int), n_heads=2)
 
 
 def test_the_head_that_carries_the_action_comes_first():
