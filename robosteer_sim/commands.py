@@ -89,7 +89,7 @@ def operator(
 @app.command()
 def fault(
     kind: Annotated[str, typer.Argument(help="What goes wrong. Without it: what could, and what does.")] = "",
-    parameters: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="e.g. camera=front seconds=2")] = None,
+    parameters: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="camera=front seconds=2")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="End the faults of this kind, or without one all of them.")] = False,
     rig: RigOption = "lab",
 ) -> None:

@@ -119,7 +119,8 @@ class LabServer:
     def _ahead_s(self, now: float) -> float:
         """How far lab time is ahead of the wall time that it is to keep to."""
         # A robot that has fallen silent is waited for by the wall's clock.
-        if self._pace == "free" and not self._robot.frozen and (self._robot.moving or self._gripper.moving or self._control.driven):
+        driven = self._robot.moving or self._gripper.moving or self._control.driven
+        if self._pace == "free" and driven and not self._robot.frozen:
             self._anchor_wall, self._anchor_ns = now, self._now_ns
             return 0.0
         ahead_s = (self._now_ns - self._anchor_ns) / 1e9 - (now - self._anchor_wall)

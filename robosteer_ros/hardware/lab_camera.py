@@ -99,8 +99,14 @@ class LabCamera(CameraSource):
 
     def advice(self) -> str:
         if not self._buffer.alive():
-            return "the lab's cameras have ended; start them: robosteer sim cameras"
-        return "the lab's cameras run: does lab time advance? See that `robosteer sim serve` runs and nobody holds its clock"
+            return (
+                "the lab no longer draws this camera: it is unplugged (`robosteer sim fault` tells), or the lab's cameras have "
+                "ended; start them: robosteer sim cameras"
+            )
+        return (
+            "the lab's cameras run: is this one at fault (`robosteer sim fault` tells)? Does lab time advance? See that "
+            "`robosteer sim serve` runs and nobody holds its clock"
+        )
 
     def _feed(self) -> None:
         # The newest frame was drawn before we came; time may be held until somebody has seen it.

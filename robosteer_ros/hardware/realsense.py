@@ -30,11 +30,14 @@ class CameraError(UserError):
 
 @dataclass(frozen=True)
 class CameraStatistics:
-    """What has come from the camera since `start`: frames taken, and what was found wrong with the others.
+    """What has come from the camera since `start`: frames taken, and what was found wrong.
 
     `repeated`: the same frame number again; `jumped_back`: a frame number or stamp older than the last; `missed`: frame
     numbers that never came; `unpaired`: sets whose colour and depth were not captured together. The SDK hands out one
     such set between two good ones whenever the depth image arrives first.
+
+    Repeated and unpaired frames and those with older stamps are not taken. A frame whose number alone is older is: the
+    camera's counter has begun anew.
     """
 
     frames: int = 0
@@ -84,6 +87,7 @@ class RealSense:
         camera = self._camera
         self._statistics = CameraStatistics()
         self._newest: _Capture | None = None
+        self._until_newest, self._oddity = self._statistics, ""
         self._last_number: int | None = None
         self._resuming = False
         self._failure: str | None = None
@@ -172,26 +176,38 @@ class RealSense:
 
     def _take(self, frames: rs.composite_frame, arrival_ns: int) -> None:
         colour, depth = frames.get_color_frame(), frames.get_depth_frame()
-        if not colour or not depth or not _captured_together(colour, depth, self._camera.fps):
+        if not colour or not depth:
+            return self._count(unpaired=1)
+        if not _captured_together(colour, depth, self._camera.fps):
+            apart_ms = depth.get_timestamp() - colour.get_timestamp()
+            self._oddity = f"depth and colour were not captured together, but {abs(apart_ms):.0f} ms apart"
             return self._count(unpaired=1)
         number, stamp_ns = colour.get_frame_number(), self._source.stamp_ns(colour, arrival_ns)
         last, self._last_number = self._last_number, number
         if number == last:
+            self._oddity = f"frame number {number} comes again and again"
             return self._count(repeated=1)
         older = self._newest is not None and stamp_ns <= self._newest.stamp_ns
-        if (last is not None and number < last) or (older and not self._resuming):
-            # The next number is compared with this one: a camera whose counter or clock restarts loses one frame, not all.
+        if older and not self._resuming:
+            # The next stamp is compared with this one: a camera whose clock restarts loses one frame, not all.
             self._resuming = True
+            back_ms = (self._newest.stamp_ns - stamp_ns) / 1e6
+            self._oddity = f"frame number {number} is stamped {back_ms:.0f} ms before the last"
+            logger.warning("%s: %s", self._label, self._oddity)
             return self._count(jumped_back=1)
+        fell_back = last is not None and number < last
+        if fell_back:
+            logger.warning("%s: its frame numbers have fallen back from %d to %d", self._label, last, number)
         if older:
             with self._aligning:
                 self._frame = None  # of the time before, and perhaps with the very same stamp
-        missed = 0 if last is None or self._resuming else number - last - 1
+        missed = 0 if last is None or self._resuming or fell_back else number - last - 1
         self._resuming = False
         with self._news:
             self._newest = _Capture(stamp_ns, number, arrival_ns, frames)
             self._news.notify_all()
-        self._count(frames=1, missed=missed)
+        self._count(frames=1, missed=missed, jumped_back=int(fell_back))
+        self._until_newest, self._oddity = self._statistics, ""
 
     def _count(self, **more: int) -> None:
         with self._news:
@@ -225,9 +241,17 @@ class RealSense:
             age_s, short_ms = (time.monotonic_ns() - newest.arrival_ns) / 1e9, (not_before_ns - newest.stamp_ns) / 1e6
             last = f"the last, number {newest.number}, came {age_s:.1f} s ago and was captured {short_ms:.0f} ms too early"
         return (
-            f"{self._label}: no frame captured at {not_before_ns} ns or later came within {timeout_s:g} s; {last} "
-            f"({self._statistics}); {self._source.advice()}"
+            f"{self._label}: no frame captured at {not_before_ns} ns or later came within {timeout_s:g} s; {last}"
+            f"{self._useless()} ({self._statistics}); {self._source.advice()}"
         )
+
+    def _useless(self) -> str:
+        """What has come since the newest frame and could not be taken, for the operator to know what is wrong."""
+        if not self._oddity:
+            return ""
+        now, then = self._statistics, self._until_newest
+        count = sum(getattr(now, name) - getattr(then, name) for name in ("repeated", "jumped_back", "unpaired"))
+        return f"; {count} came since that could not be taken: {self._oddity}"
 
 
 def _captured_together(colour: rs.frame, depth: rs.frame, fps: int) -> bool:

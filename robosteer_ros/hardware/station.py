@@ -9,7 +9,7 @@ from robosteer_core.runtime.frame import Frame
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros.hardware.arm.client import ArmClient
-from robosteer_ros.hardware.realsense import RealSense
+from robosteer_ros.hardware.realsense import CameraError, RealSense
 
 #: A real camera's newest frame may be that many frame periods old: one of exposure and transport, one of phase.
 OLDEST_PERIODS = 2.0
@@ -39,9 +39,17 @@ class Station:
         self._open.close()
 
     def frames(self, stamp_ns: int) -> dict[str, Frame]:
-        """The newest frame of each camera at `stamp_ns`, which is now."""
+        """The newest frame of each camera at `stamp_ns`, which is now. Raises CameraError when one has none, or, in the lab
+        where that cannot be, one of later than now."""
         oldest = {camera.name: oldest_frame_ns(self.rig, camera, stamp_ns) for camera in self.rig.cameras}
-        return {name: camera.read(not_before_ns=oldest[name]) for name, camera in self._cameras.items()}
+        frames = {name: camera.read(not_before_ns=oldest[name]) for name, camera in self._cameras.items()}
+        for name, frame in frames.items():
+            if self.rig.lab is not None and frame.stamp_ns > stamp_ns:
+                raise CameraError(
+                    f"camera {name!r}: frame number {frame.number} is stamped {(frame.stamp_ns - stamp_ns) / 1e6:.0f} ms after "
+                    "now: the camera's clock is off (`robosteer sim fault` tells the faults of the lab)"
+                )
+        return frames
 
     def observe(self, stamp_ns: int, instruction: str, arm: ArmState | None = None) -> Observation:
         """Everything there is to see at `stamp_ns`, which is now; `arm` where its state has been read already."""

@@ -63,10 +63,12 @@ def test_a_frame_arrives_with_its_bytes_stamp_number_and_format(name):
         writer.write(stamp_ns, 41, colour, depth)
         assert reader.wait(0, 5.0) == 1
         frame = reader.read(0)
-        assert (frame.stamp_ns, frame.number) == (stamp_ns, 41)
+        assert (frame.stamp_ns, frame.depth_stamp_ns, frame.number) == (stamp_ns, stamp_ns, 41)
         np.testing.assert_array_equal(frame.colour, colour)
         np.testing.assert_array_equal(frame.depth, depth)
         assert reader.format == FORMAT
+        writer.write(stamp_ns + 7, 42, colour, depth, stamp_ns - 5)
+        assert (reader.read(1).stamp_ns, reader.read(1).depth_stamp_ns) == (stamp_ns + 7, stamp_ns - 5)
         reader.close()
 
 
