@@ -41,13 +41,26 @@ class Arm(Contract):
     """The arm and the impedance that the set-point loop asks for."""
 
     model: Literal["fr3", "panda"]
-    driver: Literal["franky"] = "franky"
+    driver: Literal["franky", "panda_py"] = Field(description="the binding; by default franky for an fr3, panda_py for a panda")
     address: str = Field(min_length=1, description="host name or IP address of the FCI")
     command_address: str = Field(pattern=r"^[^:]+:\d+$", description="host:port on which the arm process takes set-points")
     home_joint_positions_rad: Vector7
     translational_stiffness_n_per_m: Positive = 600.0
     rotational_stiffness_nm_per_rad: Positive = 30.0
     realtime: bool = Field(default=True, description="ask for a real-time scheduler; the lab needs none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _driver_of_model(cls, arm: object) -> object:
+        if isinstance(arm, dict) and arm.get("driver") is None:
+            return arm | {"driver": "panda_py" if arm.get("model") == "panda" else "franky"}
+        return arm
+
+    @model_validator(mode="after")
+    def _driver_speaks(self) -> Arm:
+        if (self.model, self.driver) == ("fr3", "panda_py"):
+            raise ValueError("the driver panda_py is for a panda; an fr3 takes franky")
+        return self
 
 
 class Gripper(Contract):

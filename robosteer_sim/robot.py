@@ -1,4 +1,5 @@
-"""The FR3 with the Franka Hand, from the MJCF and the collision meshes of the installed `franky-sim` package."""
+"""The arm with the Franka Hand: the FR3 from the MJCF and the collision meshes of the installed `franky-sim` package, or the
+Panda from a model of our own. Bodies, joints and sites have the same names in both."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ import mujoco
 import numpy as np
 
 from robosteer_core.errors import UserError
+from robosteer_sim.panda.arm import DARK, WHITE, panda_spec
 
-JOINTS = tuple(f"fr3_joint{number}" for number in range(1, 8))
+JOINTS = tuple(f"joint{number}" for number in range(1, 8))
 FINGER_JOINTS = ("finger_joint1", "finger_joint2")
 TCP_SITE = "tcp"
 
 #: Distance from the flange to the point between the fingertips (Franka Hand datasheet), metres.
 FLANGE_TO_TCP_M = 0.1034
-#: Joint torque limits of the FR3 (datasheet), newton metres.
+#: Joint torque limits of the FR3 and of the Panda (datasheets), newton metres.
 MAX_TORQUES_NM = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 
 #: Bodies that may touch things. The other links cannot reach the table within the workspace, and each would cost time.
@@ -32,13 +34,13 @@ def assets() -> Path:
     return Path(spec.origin).parent / "assets"
 
 
-def arm_spec() -> mujoco.MjSpec:
-    """A fresh spec of the arm: torque driven (no actuators), gravity compensated, drawn with its collision meshes."""
-    return _prepared_spec().copy()
+def arm_spec(model: str = "fr3") -> mujoco.MjSpec:
+    """A fresh spec of the arm, `fr3` or `panda`: torque driven (no actuators), gravity compensated."""
+    return _PREPARED[model]().copy()
 
 
 @cache
-def _prepared_spec() -> mujoco.MjSpec:
+def _prepared_fr3() -> mujoco.MjSpec:
     # Kept, because deleting what is not needed takes ten times as long as all the rest of making a scene.
     spec = mujoco.MjSpec.from_string((assets() / "fr3.xml").read_text())
     spec.meshdir = str(assets() / "meshes")
@@ -51,17 +53,37 @@ def _prepared_spec() -> mujoco.MjSpec:
     for geom in list(spec.geoms):
         if geom.classname is not None and geom.classname.name == "visual":
             spec.delete(geom)
+    # What is left is drawn: the collision meshes.
     drawn = {geom.meshname for geom in spec.geoms}
     for mesh in list(spec.meshes):
         if mesh.name not in drawn:
             spec.delete(mesh)
+    for body in spec.bodies:
+        for geom in body.geoms:
+            geom.rgba = DARK if "finger" in body.name else WHITE
+    for named in (*spec.bodies, *spec.joints):
+        named.name = named.name.removeprefix("fr3_")
+    for exclude in spec.excludes:
+        exclude.bodyname1, exclude.bodyname2 = (n.removeprefix("fr3_") for n in (exclude.bodyname1, exclude.bodyname2))
+    return _fit(spec)
+
+
+@cache
+def _prepared_panda() -> mujoco.MjSpec:
+    return _fit(panda_spec())
+
+
+_PREPARED = {"fr3": _prepared_fr3, "panda": _prepared_panda}
+
+
+def _fit(spec: mujoco.MjSpec) -> mujoco.MjSpec:
+    """What the lab wants of either arm: no weight, touching hands alone, the point between the fingertips."""
     for body in spec.bodies:
         body.gravcomp = 1.0
         touching = body.name in _TOUCHING_BODIES
         for geom in body.geoms:
             geom.group = 0
             geom.contype, geom.conaffinity = (1, 1) if touching else (0, 0)
-            geom.rgba = (0.25, 0.25, 0.27, 1) if "finger" in body.name else (0.92, 0.92, 0.93, 1)
             if touching:
                 geom.friction = (1.0, 0.01, 0.001)
     spec.body("hand").add_site(name=TCP_SITE, pos=(0, 0, FLANGE_TO_TCP_M), group=4)

@@ -58,14 +58,14 @@ class Scene:
         return next(item for item in self.items if item.name == name)
 
 
-def build(scene: Scene) -> mujoco.MjModel:
-    """Compile the robot, the table, the cameras and the items. The same scene gives the same model everywhere."""
-    spec = arm_spec()
+def build(scene: Scene, arm: str = "fr3") -> mujoco.MjModel:
+    """Compile the robot (`arm`, fr3 or panda), the table, the cameras and the items. The same scene gives the same model everywhere."""
+    spec = arm_spec(arm)
     spec.option.timestep = TIMESTEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     # Things at rest sleep until something touches them; that halves the cost of a step. The arm never sleeps.
     spec.option.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
-    spec.body("fr3_link1").sleep = mujoco.mjtSleepPolicy.mjSLEEP_NEVER
+    spec.body("link1").sleep = mujoco.mjtSleepPolicy.mjSLEEP_NEVER
     spec.visual.headlight.ambient = (0.45, 0.45, 0.45)
     spec.visual.headlight.diffuse = (0.25, 0.25, 0.25)
     spec.visual.headlight.specular = (0.1, 0.1, 0.1)

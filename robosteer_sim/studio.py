@@ -38,6 +38,7 @@ class Studio:
     """
 
     def __init__(self, rig: Rig) -> None:
+        self._arm_model = rig.arm.model
         camera = lab_cameras(rig)[0]
         self._width, self._height = camera.width, camera.height
         # An empty scene shows whether this machine can draw, before any lab is there to be drawn.
@@ -46,7 +47,7 @@ class Studio:
 
     def build(self, task: str, seed: int, variation: str = "none") -> None:
         """Put up the scene of (task, seed, variation), as the lab's physics does. Raises UserError for an unknown one."""
-        self.model = build(sample_scene(task, seed, variation))
+        self.model = build(sample_scene(task, seed, variation), self._arm_model)
         self.data = mujoco.MjData(self.model)
         # A larger off-screen buffer than the image costs a third more time: all of it is cleared for every image.
         self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self._width, self._height

@@ -37,7 +37,7 @@ class World:
         self.goal = parse(task)
         self.scene = sample_scene(task, seed, variation)
         self.task, self.seed, self.variation = self.goal.instruction, seed, variation
-        self.model = build(self.scene)
+        self.model = build(self.scene, self.arm_model)
         self.data = mujoco.MjData(self.model)
         joints = [self.model.joint(name) for name in JOINTS]
         self.arm_qpos = slice(joints[0].qposadr[0], joints[-1].qposadr[0] + 1)

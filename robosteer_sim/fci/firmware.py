@@ -11,6 +11,7 @@ from robosteer_sim.fci.kinematics import ArmKinematics
 from robosteer_sim.fci.reference import CYCLE_S, MAX_JOINT_VELOCITIES, HoldReference, reference_for
 from robosteer_sim.fci.versions import VERSIONS
 from robosteer_sim.fci.wire import Controller, Generator, Mode, RobotError
+from robosteer_sim.panda.arm import HAND_CENTRE_M, HAND_INERTIA_KG_M2, HAND_MASS_KG
 from robosteer_sim.robot import FLANGE_TO_TCP_M
 from robosteer_sim.world import World
 
@@ -29,9 +30,6 @@ _IDENTITY = np.eye(4).ravel()
 MOST_MISSED_CYCLES = 20
 #: The success rate is about so many of the last cycles (libfranka, robot_state.h).
 _RATED_CYCLES = 100
-#: The Franka Hand as Desk configures it: mass [kg], centre of mass [m] and inertia [kg m^2] at the flange.
-HAND_MASS_KG, HAND_CENTRE_M = 0.73, (-0.01, 0.0, 0.03)
-HAND_INERTIA_KG_M2 = np.diag([0.001, 0.0025, 0.0017]).ravel()
 
 
 class Firmware:
@@ -40,7 +38,7 @@ class Firmware:
     def __init__(self, world: World) -> None:
         self._world = world
         self.version = VERSIONS[world.arm_model]
-        self._kinematics = ArmKinematics()
+        self._kinematics = ArmKinematics(world.arm_model)
         self._controller = JointController(world)
         self.state = state = np.zeros((), self.version.state)
         self._view = {name: state[name] for name in state.dtype.names if state[name].shape}
@@ -49,7 +47,7 @@ class Firmware:
         self._flange_to_hand[:2, :2] = np.sqrt(0.5) * np.array([[1, 1], [-1, 1]])  # the hand is turned by -45 degrees
         self._flange_to_hand[2, 3] = FLANGE_TO_TCP_M
         state["F_T_NE"] = state["F_T_EE"] = self._flange_to_hand.ravel(order="F")
-        state["m_ee"], state["F_x_Cee"], state["I_ee"] = HAND_MASS_KG, HAND_CENTRE_M, HAND_INERTIA_KG_M2
+        state["m_ee"], state["F_x_Cee"], state["I_ee"] = HAND_MASS_KG, HAND_CENTRE_M, HAND_INERTIA_KG_M2.ravel()
         state["O_ddP_O"] = (0.0, 0.0, -9.81)
         self.reset()
 

@@ -11,13 +11,13 @@ from robosteer_sim.robot import JOINTS, TCP_SITE, arm_spec
 
 
 class ArmKinematics:
-    """Forward kinematics of the bare arm at joint positions set by `move_to`.
+    """Forward kinematics of the bare `arm` (fr3 or panda) at joint positions set by `move_to`.
 
     `tool` (4x4) is the end effector in the nominal end effector frame (NE_T_EE), which lies between the fingertips.
     """
 
-    def __init__(self) -> None:
-        self._model = arm_spec().compile()
+    def __init__(self, arm: str = "fr3") -> None:
+        self._model = arm_spec(arm).compile()
         self._data = mujoco.MjData(self._model)
         joints = [self._model.joint(name) for name in JOINTS]
         self._qpos = slice(joints[0].qposadr[0], joints[-1].qposadr[0] + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import platform
 import struct
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from robosteer_sim.fci.link_faults import LinkFaults
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.reference import CYCLE_S
 from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
+from robosteer_sim.panda.model_library import library_path
 from robosteer_sim.poller import Poller
 from robosteer_sim.robot import assets
 from robosteer_sim.world import World
@@ -39,6 +41,12 @@ _SILENCE_S = 30.0
 #: Parts of the command packet that are looked at before it is taken; they lie at the same place in every version.
 _MESSAGE_ID, _MOTION, _TORQUES = struct.Struct("<Q"), struct.Struct("<38d"), struct.Struct("<7d")
 _TORQUES_AT = wire.CONTROL.fields["tau_J_d"][1]
+
+
+#: Machines that the model library is for: architecture and system in the words of version 5's request.
+_LIBRARY_FOR = {"x86_64": (0, 0), "aarch64": (3, 0)}
+#: From this frequency on libfranka's filters are none, Hz.
+_NO_FILTER_HZ = 1000.0
 
 
 @cache
@@ -70,6 +78,8 @@ class RobotServer:
 
     def __init__(self, world: World, host: str, poller: Poller, motion_asked: Callable[[], None]) -> None:
         self._world, self._motion_asked = world, motion_asked
+        if world.arm_model == "panda":
+            library_path()  # said now, not when a client asks for it
         self.firmware = Firmware(world)
         self._version = version = self.firmware.version
         self._motion_finished = version.control.fields["motion_finished"][1]
@@ -394,6 +404,22 @@ class RobotServer:
     def _get_robot_model(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
         return Status.SUCCESS, _urdf()
 
+    def _load_model_library(self, command_id: int, payload: bytes) -> tuple:
+        architecture, system = struct.unpack("<BB", payload)
+        if (architecture, system) != _LIBRARY_FOR.get(platform.machine()):
+            logger.warning("a client asks for the model library of architecture %d, system %d; there is none", architecture, system)
+            return (Status.NOT_POSSIBLE,)
+        return Status.SUCCESS, library_path().read_bytes()
+
+    def _get_cartesian_limit(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
+        struct.unpack("<i", payload)  # which of the virtual walls that Desk sets up; this robot has none
+        return Status.SUCCESS, struct.pack("<19d?", *[0.0] * 3, *np.eye(4).ravel(), False)
+
+    def _set_filters(self, command_id: int, payload: bytes) -> tuple[Status]:
+        # This robot follows commands as they are: it can do no filtering, and says so.
+        frequencies = struct.unpack("<5d", payload)
+        return (Status.SUCCESS if min(frequencies) >= _NO_FILTER_HZ else Status.INVALID_ARGUMENT,)
+
     #: By the request's name; a version that does not have the request never comes to it.
     _HANDLERS = {
         "MOVE": _move,
@@ -406,6 +432,9 @@ class RobotServer:
         "SET_LOAD": _set_load,
         "AUTOMATIC_ERROR_RECOVERY": _automatic_error_recovery,
         "GET_ROBOT_MODEL": _get_robot_model,
+        "LOAD_MODEL_LIBRARY": _load_model_library,
+        "GET_CARTESIAN_LIMIT": _get_cartesian_limit,
+        "SET_FILTERS": _set_filters,
     }
 
 
