@@ -11,7 +11,7 @@ from rich.progress import Progress
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.vla.config import Statistics, new_statistics
-from robosteer_core.vla.images import resize
+from robosteer_core.vla.images import store
 from robosteer_core.vla.policy import Inputs, Policy
 
 
@@ -97,7 +97,7 @@ def load_demonstrations(
             wanted = set((rows[(rows >= episode.first_frame) & (rows < episode.first_frame + episode.length)] - episode.first_frame).tolist())
             for frame, image in enumerate(dataset.images(episode.index, source, 0, max(wanted, default=-1) + 1)):
                 if frame in wanted:
-                    images[name][place] = np.rint(resize(image, size, policy.config.preprocessing))
+                    images[name][place] = store(image, size, policy.image_rule)
                     place += 1
             if progress:
                 progress.advance(task)

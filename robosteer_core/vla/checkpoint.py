@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers.initialization import no_init_weights
 
 from robosteer_core.errors import UserError
 from robosteer_core.vla.config import CONFIG_FILE, Family, PolicyConfig
@@ -20,14 +22,22 @@ from robosteer_core.vla.policy import Policy
 WEIGHTS_FILE, INDEX_FILE, MODEL_FILE = "model.safetensors", "model.safetensors.index.json", "config.json"
 
 #: The module of each family, with a function `load(folder, config)`; imported when a checkpoint of it is opened.
-FAMILIES: dict[Family, str] = {"pi0": "robosteer_core.vla.pi0"}
+FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family in ("pi0", "pi05")}
 
 
-def load_policy(folder: Path | str) -> Policy:
-    """Read a checkpoint folder of any family. Raises UserError where something is missing, truncated or does not fit."""
+def load_policy(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Policy:
+    """Read a checkpoint folder of any family, ours or as it lies on the hub, with weights of `dtype`.
+
+    A `policy.json` of ours says what inputs and actions mean; without one, a folder of the hub is taken by what its own
+    files say (see `layouts.describe`), which no rig agrees with. Raises UserError where something is missing, truncated
+    or does not fit.
+    """
     folder = Path(folder)
-    config = PolicyConfig.load(folder)
-    return import_module(FAMILIES[config.family]).load(folder, config)
+    if (folder / CONFIG_FILE).is_file() or not (folder / MODEL_FILE).is_file():
+        config = PolicyConfig.load(folder)
+    else:
+        config = import_module("robosteer_core.vla.layouts").describe(folder)
+    return import_module(FAMILIES[config.family]).load(folder, config, dtype)
 
 
 def fingerprint(folder: Path | str) -> str:
@@ -69,20 +79,44 @@ def weight_files(folder: Path) -> list[Path]:
     return paths
 
 
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a checkpoint, from the heads of its files. Raises UserError as `read_tensors` does."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        shapes |= _opened(path, lambda file: {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})
+    return shapes
+
+
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint by name, mapped from disk. Raises UserError where a file is truncated or missing."""
     tensors: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read ({error}); it may be truncated: copy it again") from error
+        tensors |= _opened(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})
     return tensors
 
 
+def _opened(path: Path, read):
+    try:
+        with safe_open(path, framework="pt") as file:
+            return read(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); it may be truncated: copy it again") from error
+
+
+@contextmanager
+def empty(dtype: torch.dtype) -> Iterator[None]:
+    """Modules that are made here have weights of `dtype` that nobody has drawn: `put_tensors` fills them."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with no_init_weights():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path, *, optional: frozenset[str] = frozenset()) -> None:
-    """Copy `tensors` into the parameters and buffers of `model` of the same names; `optional` ones may be missing.
+    """Copy `tensors` into the parameters and buffers of `model` of the same names; `optional` ones may be missing and are 0.
 
     Raises UserError naming the first of the names that are missing, unexpected or of another shape.
     """
@@ -97,8 +131,7 @@ def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: P
     if any(wrong.values()):
         found = "; ".join(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
                           for what, names in wrong.items() if names)  # fmt: skip
-        raise UserError(f"the weights in {source} do not fit the model that its {MODEL_FILE} or {CONFIG_FILE} describes: {found}")
+        raise UserError(f"the weights in {source} do not fit its {MODEL_FILE}: {found}")
     with torch.no_grad():
         for name, place in wanted.items():
-            if name in tensors:
-                place.copy_(tensors[name])
+            place.copy_(tensors[name]) if name in tensors else place.zero_()

@@ -8,39 +8,41 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
-from transformers.models.gemma.modeling_gemma import GemmaModel, apply_rotary_pos_emb
+from torch import nn
+from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 #: Keys and values of one layer, each (batch, key-value heads, tokens, head width), rotary positions applied.
 KeyValue = tuple[torch.Tensor, torch.Tensor]
+#: Cosine and sine of the rotary angles, each (batch, tokens, head width).
+Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 def run_layers(
-    model: GemmaModel,
+    model: nn.Module,
     embeddings: torch.Tensor,
-    positions: torch.Tensor,
+    positions: torch.Tensor | Rotary,
     mask: torch.Tensor,
     past: list[KeyValue] | None = None,
     *,
     first: int = 0,
     stop: int | None = None,
     for_suffix: bool = False,
+    condition: torch.Tensor | None = None,
 ) -> tuple[list[torch.Tensor], list[KeyValue]]:
     """Run layers `first` to `stop` - 1 (default all); `embeddings` are the hidden states that enter the first of them.
 
-    `embeddings` (batch, tokens, width); `positions` (batch, tokens); `mask` broadcastable to (batch, 1, tokens, past +
+    `embeddings` (batch, tokens, width); `positions` (batch, tokens), or the angles made of them; `mask` broadcastable to (batch, 1, tokens, past +
     tokens), True where a query may look. Returns the hidden states after each layer (the input first, before the final
     norm) and each layer's own keys and values. With `for_suffix` the last layer stops after its keys and values, which
-    are all that a suffix reads of it; its hidden states are then missing.
+    are all that a suffix reads of it; its hidden states are then missing. `condition` (batch, width) modulates the norms of
+    an expert whose norms are adaptive.
     """
-    rotary = model.rotary_emb(embeddings, position_ids=positions)
+    rotary = positions if isinstance(positions, tuple) else model.rotary_emb(embeddings, position_ids=positions)
     hidden, states, own = embeddings, [embeddings], []
     for index, layer in enumerate(model.layers[first:stop], first):
         attention = layer.self_attn
-        normed = layer.input_layernorm(hidden)
-        shape = (*normed.shape[:-1], -1, attention.head_dim)
-        query = attention.q_proj(normed).view(shape).transpose(1, 2)
-        key = attention.k_proj(normed).view(shape).transpose(1, 2)
-        value = attention.v_proj(normed).view(shape).transpose(1, 2)
+        normed, gate = normalise(layer.input_layernorm, hidden, condition)
+        query, key, value = (split(projection(normed), attention.head_dim) for projection in (attention.q_proj, attention.k_proj, attention.v_proj))
         query, key = apply_rotary_pos_emb(query, key, *rotary)
         own.append((key, value))
         if for_suffix and index == len(model.layers) - 1:
@@ -49,10 +51,32 @@ def run_layers(
             key = torch.cat([past[index][0], key], dim=2)
             value = torch.cat([past[index][1], value], dim=2)
         mixed = attend(query, key, value, mask, attention.scaling)
-        hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        hidden = finish(layer, hidden, mixed, gate, condition)
         states.append(hidden)
     return states, own
+
+
+def split(projected: torch.Tensor, width: int) -> torch.Tensor:
+    """(batch, tokens, heads x width) -> (batch, heads, tokens, width)."""
+    return projected.unflatten(-1, (-1, width)).transpose(1, 2)
+
+
+def normalise(norm: nn.Module, hidden: torch.Tensor, condition: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The normed hidden states, and the gate of what is computed from them (None: it counts in full)."""
+    return (norm(hidden), None) if condition is None else norm(hidden, condition)
+
+
+def finish(
+    layer: nn.Module, hidden: torch.Tensor, mixed: torch.Tensor, gate: torch.Tensor | None = None, condition: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A layer after its attention: output projection of `mixed` (batch, heads, tokens, width), then the feed-forward network."""
+    hidden = _added(hidden, layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2)), gate)
+    normed, gate = normalise(layer.post_attention_layernorm, hidden, condition)
+    return _added(hidden, layer.mlp(normed), gate)
+
+
+def _added(hidden: torch.Tensor, change: torch.Tensor, gate: torch.Tensor | None) -> torch.Tensor:
+    return hidden + change if gate is None else hidden + change * gate
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.vla.config import Family, PolicyConfig
-from robosteer_core.vla.decoder import KeyValue
+from robosteer_core.vla.decoder import KeyValue, Rotary
 from robosteer_core.vla.images import resize
 from robosteer_core.vla.sites import Sites
 
@@ -53,6 +53,14 @@ class Prefix:
         """Every sample `times` times, for several noise draws per prefix."""
         pairs = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.key_values]
         return Prefix(pairs, self.mask.repeat_interleave(times, 0), self.hidden)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the suffix's tokens stand and look: rotary angles of their positions, and `mask` (B, 1, tokens, prefix + tokens)."""
+
+    rotary: Rotary
+    mask: torch.Tensor
 
 
 class Policy(nn.Module, ABC):
@@ -143,13 +151,18 @@ class Policy(nn.Module, ABC):
         width = len(self.config.state_names)
         if width and (state.ndim != 2 or state.shape[1] != width):
             raise UserError(f"the policy takes a state of shape (batch, {width}); found {state.shape}")
-        stacks = [np.stack([resize(image, size, self.config.preprocessing) for image in images[name]]) for name in present]
+        stacks = [np.stack([resize(image, size, self.image_rule) for image in images[name]]) for name in present]
         pixels = torch.from_numpy(np.stack(stacks, axis=1)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1.0
         ids, mask = self.tokens(instructions, state)
         there = self.device
         return Inputs(
             pixels.to(there), torch.from_numpy(ids).to(there), torch.from_numpy(mask).to(there), self.normalised_state(state).to(there)
         )  # fmt: skip
+
+    @property
+    def image_rule(self) -> str:
+        """How images are brought to size, see `images.resize`."""
+        return self.config.preprocessing
 
     def tokens(self, instructions: list[str], state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask, each (B, T), of what the policy reads; `state` (B, S) in the robot's units."""
@@ -218,12 +231,28 @@ class FlowPolicy(Policy):
         return Prefix(key_values, mask, hidden)
 
     @abstractmethod
-    def velocity(self, prefix: Prefix, state: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """The flow's velocity (B, chunk, A) at `noisy` (B, chunk, A), `time` (B,), for `state` (B, S)."""
+    def frame(self, prefix: Prefix) -> Frame:
+        """What is the same at every denoising step over this prefix."""
 
     @abstractmethod
+    def time_features(self, time: torch.Tensor) -> torch.Tensor:
+        """What the expert gets of `time` (B,)."""
+
+    @abstractmethod
+    def step(self, prefix: Prefix, frame: Frame, state: torch.Tensor, noisy: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """The velocity (B, chunk, A) at `noisy`, with the `time_features` of the time."""
+
+    def velocity(self, prefix: Prefix, state: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """The flow's velocity (B, chunk, A) at `noisy` (B, chunk, A), `time` (B,), for `state` (B, S)."""
+        return self.step(prefix, self.frame(prefix), state, noisy, self.time_features(time))
+
     def sample(self, prefix: Prefix, state: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Normalised actions (B, chunk, A) by Euler steps from `noise`."""
+        """Normalised actions (B, chunk, A) by Euler steps from `noise`: masks, positions and times are made before the first."""
+        steps, actions, frame = self.config.flow_steps, noise, self.frame(prefix)
+        times = (torch.full((len(noise),), 1.0 - step / steps, device=noise.device) for step in range(steps))
+        for features in [self.time_features(time) for time in times]:
+            actions = actions - self.step(prefix, frame, state, actions, features) / steps
+        return actions
 
     def loss(self, prefix: Prefix, state: torch.Tensor, actions: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Flow matching: x_t = t noise + (1 - t) actions, target noise - actions; (B, chunk, A) squared errors."""
@@ -247,6 +276,13 @@ class FlowPolicy(Policy):
         config = self.model.config
         uniform = torch.rand(count, generator=generator)
         return (config.time_sampling_scale * uniform ** (1 / config.time_sampling_beta_alpha) + config.time_sampling_offset).to(self.device)
+
+
+def sinusoid(time: torch.Tensor, width: int, min_period: float, max_period: float) -> torch.Tensor:
+    """(B,) -> (B, width): sines, then cosines, of periods that grow geometrically; worked out in float64, as in openpi."""
+    period = min_period * (max_period / min_period) ** torch.linspace(0, 1, width // 2, dtype=torch.float64, device=time.device)
+    angle = time[:, None].double() * (2 * torch.pi / period)
+    return torch.cat([angle.sin(), angle.cos()], dim=1).float()
 
 
 def prefix_positions(mask: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,148 @@
+"""Checkpoint folders as they lie on the hub: what lerobot, openpi and OpenVLA say of their policies' inputs and actions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from robosteer_core.errors import UserError
+from robosteer_core.vla.checkpoint import MODEL_FILE, read_json, tensor_shapes
+from robosteer_core.vla.config import CONFIG_FILE, Family, Normalisation, PolicyConfig, Quantiles, Statistics
+from robosteer_core.vla.paligemma import image_size
+
+_LOG = logging.getLogger(__name__)
+
+_IMAGES, _STATE, _ACTION = "observation.images.", "observation.state", "action"
+#: Options of lerobot that change what a policy computes and that are not built here, with the value that is.
+_LEROBOT_PLAIN = {
+    "use_relative_actions": False, "use_visual_memory": False, "use_proprioceptive_memory": False, "adapt_to_pi_aloha": False,
+    "add_image_special_tokens": False, "attention_mode": "cross_attn", "self_attn_every_n_layers": 2,
+}  # fmt: skip
+
+
+def describe(folder: Path) -> PolicyConfig:
+    """What a folder without a `policy.json` says of its policy, from its own files.
+
+    The names of state and action dimensions, which such files do not hold, become `state_0`, `action_0` and so on.
+    Raises UserError where it is no checkpoint of a family that is known.
+    """
+    said = read_json(folder / MODEL_FILE)
+    if "type" in said:
+        return _lerobot(folder, said)
+    if "action_horizon" in said:
+        return _openpi(folder, said)
+    raise UserError(
+        f"no policy in {folder}: expected {CONFIG_FILE}, or a {MODEL_FILE} of lerobot (with `type`), openpi (with "
+        f"`action_horizon`) or OpenVLA (with `model_type`: openvla)"
+    )
+
+
+def _config(family: Family, preprocessing: str, cameras, size: int, tokens: int, steps: int, state: Statistics, action: Statistics) -> PolicyConfig:
+    return PolicyConfig(
+        family=family, preprocessing=preprocessing, cameras=cameras, image_size=size, instruction_tokens=tokens, flow_steps=steps,
+        state_names=_names("state", state), action_names=_names("action", action), action_hz=0.0, state=state, action=action,
+    )  # fmt: skip
+
+
+def _names(kind: str, statistics: Statistics) -> tuple[str, ...]:
+    width = len(statistics.mean if isinstance(statistics, Normalisation) else statistics.low)
+    return tuple(f"{kind}_{index}" for index in range(width))
+
+
+def _as_it_is(width: int) -> Normalisation:
+    return Normalisation(mean=(0.0,) * width, std=(1.0,) * width)
+
+
+# --- lerobot --------------------------------------------------------------------------------------------------------
+
+
+def _lerobot(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
+    family = said["type"]
+    if family not in ("pi0", "pi05", "smolvla"):
+        raise UserError(f"{folder} holds a policy of lerobot's type {family!r}; expected one of pi0, pi05, smolvla (of {', '.join(get_args(Family))})")
+    for option, plain in _LEROBOT_PLAIN.items():
+        if said.get(option, plain) != plain:
+            raise UserError(f"{folder / MODEL_FILE}: {option} is {said[option]!r}; robosteer runs policies with {plain!r} alone")
+    try:
+        inputs, outputs, rules = said["input_features"], said["output_features"], said["normalization_mapping"]
+        cameras = tuple(name.removeprefix(_IMAGES) for name, feature in inputs.items() if feature["type"] == "VISUAL")
+        widths = {_STATE: inputs.get(_STATE, {"shape": [said.get("max_state_dim", 32)]})["shape"][0], _ACTION: outputs[_ACTION]["shape"][0]}
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{folder / MODEL_FILE} does not describe the inputs and outputs of a policy of lerobot: {error!r} is missing") from error
+    stored = _lerobot_statistics(folder)
+    state = _lerobot_normalisation(folder, stored, _STATE, rules.get("STATE", "IDENTITY"), widths[_STATE])
+    action = _lerobot_normalisation(folder, stored, _ACTION, rules.get("ACTION", "IDENTITY"), widths[_ACTION])
+    size = said.get("resize_imgs_with_padding" if family == "smolvla" else "image_resolution") or ([512] if family == "smolvla" else [224])
+    tokens = said.get("tokenizer_max_length", 200 if family == "pi05" else 48)
+    steps = said.get("num_steps" if family == "smolvla" else "num_inference_steps", 10)
+    return _config(family, "lerobot", cameras, size[0], tokens, steps, state, action)
+
+
+def _lerobot_statistics(folder: Path) -> dict[str, np.ndarray]:
+    """`observation.state.mean`, `action.q99` and so on, from the files that the processors' steps name."""
+    found: dict[str, np.ndarray] = {}
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        if not (folder / name).is_file():
+            continue
+        for step in read_json(folder / name).get("steps", []):
+            file = step.get("state_file")
+            if file and "normalizer" in step.get("registry_name", ""):
+                try:
+                    found |= load_file(folder / file)
+                except (SafetensorError, OSError) as error:
+                    raise UserError(f"{folder / file}, which {name} names, cannot be read ({error}); copy it again") from error
+    return found
+
+
+def _lerobot_normalisation(folder: Path, stored: Mapping[str, np.ndarray], key: str, rule: str, width: int) -> Statistics:
+    """lerobot adds 1e-8 to the deviation that it divides by."""
+    columns = {"MEAN_STD": ("mean", "std"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90"), "MIN_MAX": ("min", "max")}
+    if rule not in (*columns, "IDENTITY"):
+        raise UserError(f"{folder / MODEL_FILE}: expected a normalisation out of {', '.join(columns)} and IDENTITY; found {rule!r}")
+    if rule == "IDENTITY":
+        return _as_it_is(width)
+    first, second = (stored.get(f"{key}.{column}") for column in columns[rule])
+    if first is None or second is None:
+        _LOG.warning("%s has no statistics of %s (%s): it is taken as it is; give it a dataset, or a %s", folder, key, rule, CONFIG_FILE)
+        return _as_it_is(width)
+    first, second = np.ravel(first).astype(float), np.ravel(second).astype(float)
+    if rule == "MEAN_STD":
+        return Normalisation(mean=tuple(first), std=tuple(second + 1e-8))
+    return Quantiles(low=tuple(first), high=tuple(second))
+
+
+# --- openpi ---------------------------------------------------------------------------------------------------------
+
+_OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+
+
+def _openpi(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
+    shapes = tensor_shapes(folder)
+    family: Family = "pi05" if "time_mlp_in.weight" in shapes else "pi0"
+    size = image_size(shapes, folder)
+    paths = sorted(folder.glob("assets/**/norm_stats.json"))
+    if len(paths) == 1:
+        content = read_json(paths[0]).get("norm_stats", {})
+        state, action = (_openpi_normalisation(paths[0], content, key, family == "pi05") for key in ("state", "actions"))
+    else:
+        robots = ", ".join(path.parent.name for path in paths) or "none"
+        _LOG.warning("%s has statistics of several robots or none (%s): all is taken as it is; give it a %s", folder, robots, CONFIG_FILE)
+        state = action = _as_it_is(int(said.get("action_dim", 32)))
+    return _config(family, "openpi", _OPENPI_CAMERAS, size, 200 if family == "pi05" else 48, 10, state, action)
+
+
+def _openpi_normalisation(path: Path, content: Mapping[str, Any], key: str, quantiles: bool) -> Statistics:
+    """openpi adds 1e-6 to the deviation, or to the distance of the quantiles, both ways."""
+    try:
+        first, second = (tuple(map(float, content[key][column])) for column in (("q01", "q99") if quantiles else ("mean", "std")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not hold the statistics of {key}: {error!r}") from error
+    if quantiles:
+        return Quantiles(low=first, high=tuple(high + 1e-6 for high in second))
+    return Normalisation(mean=first, std=tuple(deviation + 1e-6 for deviation in second))

@@ -1,0 +1,147 @@
+"""Checkpoint folders in the layouts of the hub, at small sizes and with random weights: names and files as published."""
+
+import json
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+WIDTH, EXPERT, LAYERS, HEADS, HEAD, VOCABULARY = 32, 24, 3, 8, 4, 130
+VISION, PATCH, IMAGE = 32, 4, 8
+CHUNK, STATE, ACTION, PADDED = 5, 4, 3, 6
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
+
+
+def characters(path, *special):
+    """A tokenizer whose tokens are the printable characters: what is in a prompt can be read off its ids."""
+    words = [*special, "\n", *map(chr, range(32, 127)), "\u2581"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.add_special_tokens(list(special))
+    tokenizer.save(str(path))
+    return tokenizer
+
+
+def linear(name, out, into, bias=True):
+    return {f"{name}.weight": torch.randn(out, into) * into**-0.5} | ({f"{name}.bias": torch.randn(out) * 0.1} if bias else {})
+
+
+def decoder(path, width, neurons, heads=(HEADS, 1, HEAD), layers=LAYERS, norm=lambda name, width: {f"{name}.weight": torch.randn(width) * 0.1}):
+    """A Gemma or Llama under a path."""
+    tensors, (queries, pairs, size) = {}, heads
+    for layer in range(layers):
+        at = f"{path}.layers.{layer}"
+        for name, count in (("q", queries), ("k", pairs), ("v", pairs)):
+            tensors |= linear(f"{at}.self_attn.{name}_proj", count * size, width, bias=False)
+        tensors |= linear(f"{at}.self_attn.o_proj", width, queries * size, bias=False)
+        for name, out, into in (("gate", neurons, width), ("up", neurons, width), ("down", width, neurons)):
+            tensors |= linear(f"{at}.mlp.{name}_proj", out, into, bias=False)
+        tensors |= norm(f"{at}.input_layernorm", width) | norm(f"{at}.post_attention_layernorm", width)
+    return tensors | norm(f"{path}.norm", width)
+
+
+def layer_norm(name, width):
+    return {f"{name}.weight": 1 + torch.randn(width) * 0.1, f"{name}.bias": torch.randn(width) * 0.1}
+
+
+def siglip(path, layers=2, width=VISION, neurons=40, size=IMAGE, patch=PATCH):
+    tensors = {f"{path}.embeddings.patch_embedding.weight": torch.randn(width, 3, patch, patch) * 0.1,
+               f"{path}.embeddings.patch_embedding.bias": torch.randn(width) * 0.1,
+               f"{path}.embeddings.position_embedding.weight": torch.randn((size // patch) ** 2, width) * 0.1}  # fmt: skip
+    for layer in range(layers):
+        at = f"{path}.encoder.layers.{layer}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            tensors |= linear(f"{at}.self_attn.{name}", width, width)
+        tensors |= linear(f"{at}.mlp.fc1", neurons, width) | linear(f"{at}.mlp.fc2", width, neurons)
+        tensors |= layer_norm(f"{at}.layer_norm1", width) | layer_norm(f"{at}.layer_norm2", width)
+    return tensors | layer_norm(f"{path}.post_layernorm", width)
+
+
+def adaptive(name, width):
+    return linear(f"{name}.dense", 3 * width, width)
+
+
+def pi_tensors(pi05):
+    """A pi0 or pi0.5 under openpi's names; word embeddings as the language head alone, as openpi's converter writes them."""
+    torch.manual_seed(3)
+    model = "paligemma_with_expert"
+    tensors = decoder(f"{model}.paligemma.model.language_model", WIDTH, 48)
+    tensors |= siglip(f"{model}.paligemma.model.vision_tower.vision_model")
+    tensors |= linear(f"{model}.paligemma.model.multi_modal_projector.linear", WIDTH, VISION)
+    tensors |= {f"{model}.paligemma.lm_head.weight": torch.randn(VOCABULARY, WIDTH) * 0.1}
+    norms = {"norm": adaptive} if pi05 else {}
+    tensors |= decoder(f"{model}.gemma_expert.model", EXPERT, 40, **norms)
+    tensors |= linear(f"{model}.gemma_expert.lm_head", VOCABULARY, EXPERT, bias=False)
+    tensors |= linear("action_in_proj", EXPERT, PADDED) | linear("action_out_proj", PADDED, EXPERT)
+    if pi05:
+        return tensors | linear("time_mlp_in", EXPERT, EXPERT) | linear("time_mlp_out", EXPERT, EXPERT)
+    tensors |= linear("state_proj", EXPERT, PADDED)
+    return tensors | linear("action_time_mlp_in", EXPERT, 2 * EXPERT) | linear("action_time_mlp_out", EXPERT, EXPERT)
+
+
+def statistics(names, columns, seed=0):
+    """Numbers of a dataset: `columns` in increasing order for each of `names` with its width."""
+    random = np.random.default_rng(seed)
+    found = {}
+    for name, width in names.items():
+        start = random.normal(size=width)
+        for step, column in enumerate(columns):
+            found[name, column] = (start if column == "mean" else np.abs(start) + 0.5 if column == "std" else start + step).astype(np.float32)
+    return found
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+
+
+def openpi(folder, pi05=False, dtype=torch.float32, robots=("franka",)):
+    """As openpi's converter leaves it: `config.json`, one file of weights, `assets/<robot>/norm_stats.json`."""
+    folder.mkdir()
+    tensors = {name: tensor.to(dtype) for name, tensor in pi_tensors(pi05).items()}
+    save_file(tensors, folder / "model.safetensors")
+    write_json(folder / "config.json", {"action_dim": PADDED, "action_horizon": CHUNK, "paligemma_variant": "gemma_2b",
+                                        "action_expert_variant": "gemma_300m", "precision": "float32"})  # fmt: skip
+    known = statistics({"state": STATE, "actions": ACTION}, ("mean", "std", "q01", "q99"))
+    for robot in robots:
+        (folder / "assets" / robot).mkdir(parents=True)
+        content = {key: {column: known[key, column].tolist() for column in ("mean", "std", "q01", "q99")} for key in ("state", "actions")}
+        write_json(folder / "assets" / robot / "norm_stats.json", {"norm_stats": content})
+    characters(folder / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>")
+    return tensors
+
+
+def lerobot(folder, family, tensors, *, shards=1, said=None):
+    """As lerobot's `save_pretrained` leaves it, with the processors and their statistics."""
+    folder.mkdir()
+    tensors = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    save_shards(folder, tensors, shards)
+    rule = "QUANTILES" if family == "pi05" else "MEAN_STD"
+    features = {f"observation.images.{name}": {"type": "VISUAL", "shape": [3, 224, 224]} for name in CAMERAS}
+    write_json(folder / "config.json", {
+        "type": family, "n_obs_steps": 1, "chunk_size": CHUNK, "n_action_steps": CHUNK, "max_state_dim": PADDED, "max_action_dim": PADDED,
+        "input_features": features | {"observation.state": {"type": "STATE", "shape": [STATE]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [ACTION]}},
+        "normalization_mapping": {"VISUAL": "IDENTITY", "STATE": rule, "ACTION": rule}, "tokenizer_max_length": 90,
+        "num_inference_steps": 4, "image_resolution": [IMAGE, IMAGE], "dtype": "float32", "device": "cpu", "license": "apache-2.0",
+    } | (said or {}))  # fmt: skip
+    known = statistics({"observation.state": STATE, "action": ACTION}, ("mean", "std", "q01", "q99"))
+    for name, step in (("policy_preprocessor", "normalizer_processor"), ("policy_postprocessor", "unnormalizer_processor")):
+        file = f"{name}_step_3_{step}.safetensors"
+        save_arrays({f"{key}.{column}": value for (key, column), value in known.items()}, folder / file)
+        steps = [{"registry_name": "to_batch_processor", "config": {}}, {"registry_name": step, "config": {"eps": 1e-8}, "state_file": file}]
+        write_json(folder / f"{name}.json", {"name": name, "steps": steps})
+    return known
+
+
+def save_shards(folder, tensors, shards):
+    if shards == 1:
+        return save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    names, places = sorted(tensors), {}
+    for number in range(shards):
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        part = {name: tensors[name].contiguous() for name in names[number::shards]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, file)
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
