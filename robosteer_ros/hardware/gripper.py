@@ -1,4 +1,4 @@
-"""The Franka Hand through franky, in threads of its own: its calls block for as long as the fingers move."""
+"""The Franka Hand, in threads of its own: its calls block for as long as the fingers move."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import franky
-
 from robosteer_core import rig
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.clock import Clock
 from robosteer_core.runtime.runner import tick_ns
+from robosteer_ros.hardware.arm.bindings import Hand, open_hand
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +51,9 @@ class GripperDriver:
     is left alone until the next `begin`: libfranka waits a second for every state of it, and a minute for every answer.
     """
 
-    def __init__(self, address: str, config: rig.Gripper, open_clock: Callable[[], Clock]) -> None:
-        self._address, self._config, self._open_clock = address, config, open_clock
-        self._gripper: franky.Gripper | None = None
+    def __init__(self, arm: rig.Arm, config: rig.Gripper, open_clock: Callable[[], Clock]) -> None:
+        self._arm, self._config, self._open_clock = arm, config, open_clock
+        self._gripper: Hand | None = None
         self._width_m = 0.0
         self._grasped = False
         self._wanted: float | None = None
@@ -105,11 +104,11 @@ class GripperDriver:
         # A command that still waits for the answer of a lost hand keeps its own.
         self._busy, self._grasped = threading.Event(), False
         try:
-            gripper = franky.Gripper(self._address)
+            gripper = open_hand(self._arm)
             self._width_m = float(gripper.state.width)
             self._gripper = gripper
         except builtins.Exception as error:
-            self._fail(f"no gripper at {self._address}: {error}")
+            self._fail(f"no gripper at {self._arm.address}: {error}")
 
     def _closed(self) -> bool | None:
         """What the hand is doing already, where its width tells."""
@@ -162,7 +161,7 @@ class GripperDriver:
 
         threading.Thread(target=block, name="gripper command", daemon=True).start()
 
-    def _move(self, gripper: franky.Gripper, open_it: bool) -> str | None:
+    def _move(self, gripper: Hand, open_it: bool) -> str | None:
         """Do it; returns why it has failed, or None."""
         config = self._config
         what = "open" if open_it else "grasp"
@@ -184,7 +183,7 @@ class GripperDriver:
             state = self._gripper.state
         except builtins.Exception as error:
             self._gripper = None
-            self._fail(f"the gripper at {self._address} is lost: {error}; the next start of the arm connects to it anew")
+            self._fail(f"the gripper at {self._arm.address} is lost: {error}; the next start of the arm connects to it anew")
             return False
         self._width_m = float(state.width)
         held, self._grasped = self._grasped, bool(state.is_grasped)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from robosteer_core.runtime.pose import Pose
+
+#: Share of the robot's limits of velocity and acceleration with which it goes home: "slow return home".
+HOME_DYNAMICS = 0.15
 
 
 class ArmFault(Exception):
@@ -70,3 +74,10 @@ class ArmDriver(ABC):
     @abstractmethod
     def recover(self) -> None:
         """Clear the robot's errors after a fault. Raises ArmFault if it refuses."""
+
+
+def describe(error: BaseException) -> str:
+    """One line: the robot's error names first, as libfranka quotes them (`["cartesian_reflex"]`), then its whole message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    names = re.findall(r'"(\w+)"', text)
+    return f"{', '.join(names)}: {text}" if names else text

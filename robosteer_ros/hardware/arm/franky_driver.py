@@ -10,10 +10,6 @@ from __future__ import annotations
 
 import builtins
 import logging
-import re
-import threading
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 from franky import (
@@ -31,19 +27,12 @@ from franky import (
 from robosteer_core import rig
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.pose import Pose
-from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+from robosteer_ros.hardware.arm.bindings import connect
+from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault, Reading, describe
 
 logger = logging.getLogger(__name__)
 
-FCI_PORT = 1337
-#: A robot that is there completes the handshake in some 10 ms; libfranka itself waits a minute for one that is not. To
-#: ask the host first whether it answers would not do: a robot takes one client, and might take the question for it.
-CONNECT_TIMEOUT_S = 2.7
-#: Share of the robot's velocity, acceleration and jerk limits with which it goes home: "slow return home".
-HOME_DYNAMICS = 0.15
 RECOVERY_STATES = 500
-
-Result = TypeVar("Result")
 
 
 class FrankyDriver(ArmDriver):
@@ -55,22 +44,14 @@ class FrankyDriver(ArmDriver):
         self._robot = self._connect()
 
     def _connect(self) -> Robot:
-        address = self._config.address
         realtime = RealtimeConfig.Enforce if self._config.realtime else RealtimeConfig.Ignore
-        try:
-            return _within(CONNECT_TIMEOUT_S, lambda: Robot(address, realtime_config=realtime))
-        except builtins.Exception as error:
-            reason = "no answer" if isinstance(error, TimeoutError) else str(error).rstrip(".")
-            raise UserError(
-                f"no robot at {address} (port {FCI_PORT}): {reason}. Check `arm.address` in the rig, the cable, and that "
-                "FCI is activated in Desk; for the simulated lab start `robosteer sim serve`"
-            ) from error
+        return connect(self._config, lambda: Robot(self._config.address, realtime_config=realtime))
 
     def read(self) -> Reading:
         try:
             state = self._robot.state
         except builtins.Exception as error:
-            raise ArmFault(_describe(error)) from error
+            raise ArmFault(describe(error)) from error
         pose = state.O_T_EE
         return Reading(
             robot_time_ns=state.time.to_msec() * 1_000_000,
@@ -96,7 +77,7 @@ class FrankyDriver(ArmDriver):
                 translational_error_clip=np.full(3, self._limits.max_distance_m),
             )
         except builtins.Exception as error:
-            raise ArmFault(_describe(error)) from error
+            raise ArmFault(describe(error)) from error
         self.track(pose, np.zeros(6))
 
     def track(self, pose: Pose, twist: np.ndarray) -> None:
@@ -115,7 +96,7 @@ class FrankyDriver(ArmDriver):
         try:
             self._robot.poll_motion()
         except builtins.Exception as error:
-            raise ArmFault(_describe(error)) from error
+            raise ArmFault(describe(error)) from error
 
     def recover(self) -> None:
         try:
@@ -132,39 +113,11 @@ class FrankyDriver(ArmDriver):
         except UserError:
             raise
         except builtins.Exception as error:
-            raise ArmFault(_describe(error)) from error
+            raise ArmFault(describe(error)) from error
         raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
 
     def _begin(self, motion: object) -> None:
         try:
             self._robot.move(motion, asynchronous=True)
         except builtins.Exception as error:
-            raise ArmFault(_describe(error)) from error
-
-
-def _within(timeout_s: float, call: Callable[[], Result]) -> Result:
-    """What `call` returns, or raises. Raises TimeoutError when it takes longer; its thread is then left behind."""
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(call())
-        except BaseException as error:  # noqa: BLE001  (handed to the caller)
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="connecting", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise TimeoutError
-    return outcome[0]
-
-
-def _describe(error: BaseException) -> str:
-    """One line: the robot's error names first, as libfranka quotes them (`["cartesian_reflex"]`), then its whole message."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    names = re.findall(r'"(\w+)"', text)
-    return f"{', '.join(names)}: {text}" if names else text
+            raise ArmFault(describe(error)) from error

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.clock import MonotonicClock, rig_clock
 from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.hardware.arm.bindings import open_arm
 from robosteer_ros.hardware.arm.controller import ArmController
-from robosteer_ros.hardware.arm.franky_driver import FrankyDriver
 from robosteer_ros.hardware.arm.server import ArmServer
 from robosteer_ros.hardware.gripper import GripperDriver
 
@@ -22,8 +22,8 @@ def run(rig: Rig, ready: Callable[[str], None]) -> None:
 
     Raises UserError when there is no robot at the rig's address, or the command address is taken.
     """
-    driver = FrankyDriver(rig.arm, rig.limits)
-    gripper = GripperDriver(rig.arm.address, rig.gripper, lambda: rig_clock(rig, "gripper"))
+    driver = open_arm(rig.arm, rig.limits)
+    gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
     controller = ArmController(rig, driver, gripper, lambda: rig_clock(rig, "setpoints"), clock_reader(rig))
     server = ArmServer(rig.arm.command_address, controller)
     for number in (signal.SIGTERM, signal.SIGINT):

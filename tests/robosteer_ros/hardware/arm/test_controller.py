@@ -8,8 +8,8 @@ import pytest
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.hardware.arm.bindings import open_arm
 from robosteer_ros.hardware.arm.controller import ArmController
-from robosteer_ros.hardware.arm.franky_driver import FrankyDriver
 from robosteer_ros.hardware.gripper import GripperDriver
 
 
@@ -17,8 +17,8 @@ from robosteer_ros.hardware.gripper import GripperDriver
 def test_a_stop_before_a_motion_has_begun_prevents_it(rig_file, rig, start_lab, motion):
     """It is answered at once, so it must hold also for a motion that still waits in the queue."""
     with start_lab(rig_file), LabLink(rig.lab.control, "test") as lab:
-        gripper = GripperDriver(rig.arm.address, rig.gripper, lambda: rig_clock(rig, "gripper"))
-        controller = ArmController(rig, FrankyDriver(rig.arm, rig.limits), gripper, lambda: rig_clock(rig, "setpoints"), lab.now_ns)
+        gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
+        controller = ArmController(rig, open_arm(rig.arm, rig.limits), gripper, lambda: rig_clock(rig, "setpoints"), lab.now_ns)
         before, refusals = np.array(lab.truth()["end_effector"]), []
 
         def ask():
