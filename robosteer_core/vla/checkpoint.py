@@ -21,8 +21,11 @@ from robosteer_core.vla.policy import Policy
 
 WEIGHTS_FILE, INDEX_FILE, MODEL_FILE = "model.safetensors", "model.safetensors.index.json", "config.json"
 
+#: Where older files of lerobot keep statistics of the data among the weights.
+STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+
 #: The module of each family, with a function `load(folder, config)`; imported when a checkpoint of it is opened.
-FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family in ("pi0", "pi05")}
+FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family in ("pi0", "pi05", "smolvla")}
 
 
 def load_policy(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Policy:
@@ -87,11 +90,14 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint by name, mapped from disk. Raises UserError where a file is truncated or missing."""
+def read_tensors(folder: Path, *, statistics: bool = False) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by name, mapped from disk; or, of older files of lerobot, the `statistics` among them,
+    which are otherwise left out. Raises UserError where a file is truncated or missing."""
     tensors: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
-        tensors |= _opened(path, lambda file: {name: file.get_tensor(name) for name in file.keys()})
+        tensors |= _opened(
+            path, lambda file: {name: file.get_tensor(name) for name in file.keys() if name.startswith(STATISTICS) == statistics}
+        )  # fmt: skip
     return tensors
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from robosteer_core.errors import UserError
-from robosteer_core.vla.checkpoint import MODEL_FILE, read_json, tensor_shapes
+from robosteer_core.vla.checkpoint import MODEL_FILE, read_json, read_tensors, tensor_shapes
 from robosteer_core.vla.config import CONFIG_FILE, Family, Normalisation, PolicyConfig, Quantiles, Statistics
 from robosteer_core.vla.paligemma import image_size
 
@@ -79,6 +79,8 @@ def _lerobot(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
     state = _lerobot_normalisation(folder, stored, _STATE, rules.get("STATE", "IDENTITY"), widths[_STATE])
     action = _lerobot_normalisation(folder, stored, _ACTION, rules.get("ACTION", "IDENTITY"), widths[_ACTION])
     size = said.get("resize_imgs_with_padding" if family == "smolvla" else "image_resolution") or ([512] if family == "smolvla" else [224])
+    if len(set(size)) != 1:
+        raise UserError(f"{folder / MODEL_FILE}: expected square images; found {size}")
     tokens = said.get("tokenizer_max_length", 200 if family == "pi05" else 48)
     steps = said.get("num_steps" if family == "smolvla" else "num_inference_steps", 10)
     return _config(family, "lerobot", cameras, size[0], tokens, steps, state, action)
@@ -97,6 +99,10 @@ def _lerobot_statistics(folder: Path) -> dict[str, np.ndarray]:
                     found |= load_file(folder / file)
                 except (SafetensorError, OSError) as error:
                     raise UserError(f"{folder / file}, which {name} names, cannot be read ({error}); copy it again") from error
+    if not found:  # older files keep them among the weights, as `normalize_inputs.buffer_observation_state.mean`
+        for name, tensor in read_tensors(folder, statistics=True).items():
+            key, _, column = name.partition(".buffer_")[2].rpartition(".")
+            found[f"{key.replace('observation_state', _STATE)}.{column}"] = tensor.float().numpy()
     return found
 
 

@@ -145,3 +145,52 @@ def save_shards(folder, tensors, shards):
         save_file(part, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(part, file)
     write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+
+
+# SmolVLM2's heads are 64 wide, 12 in the vision tower; the rest is small.
+SMOL_WIDTH, SMOL_EXPERT, SMOL_HEADS, SMOL_VISION, SMOL_IMAGE, SMOL_VOCABULARY = 48, 36, (3, 1, 64), 24, 16, 110
+
+
+def smolvla_tensors():
+    """A SmolVLA under lerobot's names, less the leading `model.`."""
+    torch.manual_seed(4)
+    at, expert = "vlm_with_expert", "vlm_with_expert.lm_expert"
+    tensors = siglip(f"{at}.vlm.model.vision_model", width=SMOL_VISION, size=SMOL_IMAGE)
+    tensors |= linear(f"{at}.vlm.model.connector.modality_projection.proj", SMOL_WIDTH, SMOL_VISION * 4, bias=False)
+    tensors |= {f"{at}.vlm.model.text_model.embed_tokens.weight": torch.randn(SMOL_VOCABULARY, SMOL_WIDTH) * 0.1}
+    tensors |= linear(f"{at}.vlm.lm_head", SMOL_VOCABULARY, SMOL_WIDTH, bias=False)
+    tensors |= decoder(f"{at}.vlm.model.text_model", SMOL_WIDTH, 64, SMOL_HEADS, layers=4, norm=scale)
+    tensors |= decoder(expert, SMOL_EXPERT, 56, SMOL_HEADS, layers=4, norm=scale)
+    for layer in (1, 3):
+        for name in "kv":
+            tensors |= linear(f"{expert}.layers.{layer}.self_attn.{name}_proj", 64, 64, bias=False)
+    tensors |= linear("state_proj", SMOL_WIDTH, PADDED) | linear("action_in_proj", SMOL_EXPERT, PADDED)
+    tensors |= linear("action_out_proj", PADDED, SMOL_EXPERT) | linear("action_time_mlp_in", SMOL_EXPERT, 2 * SMOL_EXPERT)
+    return tensors | linear("action_time_mlp_out", SMOL_EXPERT, SMOL_EXPERT)
+
+
+def scale(name, width):
+    return {f"{name}.weight": 1 + torch.randn(width) * 0.1}
+
+
+def smolvla(folder, tensors=None, **more):
+    said = {"resize_imgs_with_padding": [SMOL_IMAGE, SMOL_IMAGE], "num_steps": 4, "tokenizer_max_length": 20, "vlm_model_name":
+            "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "num_vlm_layers": 16, "num_expert_layers": 0, "self_attn_every_n_layers": 2,
+            "attention_mode": "cross_attn", "add_image_special_tokens": False, "prefix_length": 0}  # fmt: skip
+    tensors = smolvla_tensors() if tensors is None else tensors
+    lerobot(folder, "smolvla", tensors, said=said | more)
+    characters(folder / "tokenizer.json", "<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    return tensors
+
+
+def assert_eligible(policy):
+    """Eligible heads and feed-forward layers are those whose rows got a gradient from what was just run backwards."""
+    for part in policy.sites.parts:
+        for site, forward, heads, layer in zip(
+            policy.sites.part(part), policy.sites.feed_forward(part), policy.sites.eligible(part), policy.sites.eligible_feed_forward(part)
+        ):
+            gradient = policy.model.get_submodule(site.q_proj).weight.grad
+            for head in range(site.heads):
+                assert (gradient is not None and bool(gradient[list(site.rows(head))].abs().sum() > 0)) == heads[head], (site, head)
+            gradient = policy.model.get_submodule(forward.up).weight.grad
+            assert (gradient is not None and bool(gradient.abs().sum() > 0)) == layer, forward

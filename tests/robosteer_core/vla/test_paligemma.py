@@ -206,20 +206,7 @@ def test_heads_are_eligible_whose_queries_get_a_gradient_from_the_action(folder)
     inputs = policy.inputs(images(1), np.zeros((1, hub.STATE)), ["go"])
     velocity = policy.velocity(policy.prefix(inputs), inputs.state, torch.randn(1, hub.CHUNK, hub.PADDED), torch.tensor([0.5]))
     velocity.square().sum().backward()
-    assert_eligible(policy)
-
-
-def assert_eligible(policy):
-    """Eligible heads and feed-forward layers are those whose rows got a gradient."""
-    for part in policy.sites.parts:
-        for site, forward, heads, layer in zip(
-            policy.sites.part(part), policy.sites.feed_forward(part), policy.sites.eligible(part), policy.sites.eligible_feed_forward(part)
-        ):
-            gradient = policy.model.get_submodule(site.q_proj).weight.grad
-            for head in range(site.heads):
-                assert (gradient is not None and bool(gradient[list(site.rows(head))].abs().sum() > 0)) == heads[head], (site, head)
-            gradient = policy.model.get_submodule(forward.up).weight.grad
-            assert (gradient is not None and bool(gradient.abs().sum() > 0)) == layer, forward
+    hub.assert_eligible(policy)
 
 
 def damaged(path, how):
