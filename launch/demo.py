@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -23,19 +22,17 @@ import yaml
 from rich.console import Console
 
 from robosteer_core.errors import UserError
+from robosteer_core.evaluation.evaluation import video_path
 from robosteer_core.evaluation.report import CONDITIONS, Details, PolicyTimes, Report, write_report
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.evaluation.trials import TrialRecord
 from robosteer_core.rig import Rig, load_rig
+from robosteer_core.runtime.lab_processes import READY_TIMEOUT_S, ROBOSTEER, environment, lab_processes, process
 
 TASK, OWN_TASK = "press the red button", "touch the red button"
 #: Scenes of demonstrations and of trials never share a seed, nor does pretraining use either.
 DEMONSTRATION_SEED, TRIAL_SEED = 500_000, 700_000
 BASE = Path(__file__).resolve().parent.parent / "robosteer_sim" / "pretrain" / "base"
-ROBOSTEER = [sys.executable, "-m", "robosteer_core.cli"]
-READY_TIMEOUT_S = 120
-#: What each process says when it can be used.
-READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "arm": "ready, commands at", "record": "ready for the operator"}
 
 console = Console()
 
@@ -82,7 +79,8 @@ def demo(arguments: argparse.Namespace) -> None:
     console.rule(f"1  {arguments.demos} demonstrations of: {TASK}")
     count = ["--episodes", str(arguments.demos)]
     recording = ["record", "--rig", arguments.rig, "--task", TASK, *count, "--dataset", str(dataset)]
-    with lab(arguments.rig, rig, out / "logs"), process("record", recording, out / "logs") as recorder:
+    with lab(arguments.rig, rig, out / "logs"), process("record", recording, out / "logs") as (recorder, line):
+        console.print(f"record: {line}")
         first = DEMONSTRATION_SEED + 1000 * arguments.seed
         run("sim", "operator", "--rig", arguments.rig, "--task", TASK, *count, "--seed", str(first))
         expect_success("record", recorder)
@@ -98,6 +96,7 @@ def demo(arguments: argparse.Namespace) -> None:
     (out / "conditions.yaml").write_text(yaml.safe_dump(conditions(policy, out), sort_keys=False))
     with lab(arguments.rig, rig, out / "logs"):
         run("eval", str(out / "conditions.yaml"), "--rig", arguments.rig, "--out", str(out / "trials"), "--videos", "4",
+            "--failures", "0", "--through", "arm",
             "--trials", str(arguments.trials), "--seed", str(TRIAL_SEED + 1000 * arguments.seed))  # fmt: skip
     console.rule("5  the report")
     report(arguments, rig, selection, time.perf_counter() - began)
@@ -106,17 +105,10 @@ def demo(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def lab(name: str, rig: Rig, logs: Path) -> Iterator[None]:
-    """The robot's side: physics with the robot's network interface, cameras, and the process that holds the arm.
-
-    It runs only while the arm is needed; an idle lab goes on drawing its cameras.
-    """
-    with ExitStack() as stack:
-        for what, command in {
-            "lab": ["sim", "serve", "--rig", name, "--host", rig.arm.address],
-            "cameras": ["sim", "cameras", "--rig", name],
-            "arm": ["arm", "--rig", name],
-        }.items():
-            stack.enter_context(process(what, command, logs))
+    """The robot's side, while the arm is needed."""
+    with lab_processes(name, rig, logs) as said:
+        for line in said:
+            console.print(line)
         yield
 
 
@@ -142,7 +134,7 @@ def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: flo
         scored_part=selection["scored_part"], k=selection["k"], cv_mse=selection["cv_mse"],
         trainable_parameters=training["trainable_parameters"], full_lora_parameters=training["full_lora_parameters"],
         finetune_s=training["finetune_s"],
-        **{name: SuccessRate.of([r.success for r in records if r.trial.condition == name]) for name in CONDITIONS},
+        **{name: SuccessRate.of([r.success for r in records if r.trial.policy == name]) for name in CONDITIONS},
         sim_s_per_wall_s=sum(r.robot_s for r in records) / sum(r.wall_s for r in records),
         policy_ms=PolicyTimes(p50=policy_ms[len(policy_ms) // 2], p99=policy_ms[int(0.99 * (len(policy_ms) - 1))]),
         late_ticks=sum(r.late_ticks for r in records), wall_s=wall_s, seed=arguments.seed,
@@ -153,7 +145,7 @@ def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: flo
             "policy rate": f"{rig.rates.policy_hz:g} Hz",
             "set-point rate": f"{rig.rates.setpoint_hz:g} Hz",
             "charged per inference": f"{rig.rates.inference_delay_ms:g} ms of robot time",
-            "a trial ends after": f"{about['trial_s']:g} s of robot time",
+            "a trial ends after": f"{about['trial_s'][TASK]:g} s of robot time",
         },
         commands=(shlex.join(["python", *sys.argv]),) if len(sys.argv) > 1 else ("make demo",),
     )
@@ -162,42 +154,22 @@ def report(arguments: argparse.Namespace, rig: Rig, selection: dict, wall_s: flo
 
 def videos(out: Path, records: list[TrialRecord]) -> dict[str, Path]:
     """One video of the base and one of the steered policy, on the same seed, the first of which the steered one succeeds."""
-    filmed = {p.stem for p in (out / "trials" / "videos").glob("*.mp4")}
-    good = {r.trial.seed for r in records if r.trial.condition == "steered" and r.success}
-    seeds = sorted({int(name.rsplit("_", 1)[1]) for name in filmed})
+    filmed = {
+        (record.trial.policy, record.trial.seed): path for record in records
+        if (path := video_path(out / "trials", record.trial)).is_file()
+    }  # fmt: skip
+    good = {r.trial.seed for r in records if r.trial.policy == "steered" and r.success}
+    seeds = sorted({seed for _, seed in filmed})
     seed = next((seed for seed in seeds if seed in good), seeds[0])
-    return {name: out / "trials" / "videos" / f"{name}_{seed}.mp4" for name in ("base", "steered")}
+    # Under the names by which the page has always shown them.
+    return {name: shutil.copyfile(filmed[name, seed], out / f"{name}_{seed}.mp4") for name in ("base", "steered")}
 
 
 def run(*arguments: str) -> None:
     """Run one command of robosteer in the foreground."""
-    finished = subprocess.run([*ROBOSTEER, *arguments], env=offline())
+    finished = subprocess.run([*ROBOSTEER, *arguments], env=environment())
     if finished.returncode:
         raise UserError(f"`robosteer {' '.join(arguments)}` failed with exit code {finished.returncode}")
-
-
-@contextmanager
-def process(name: str, arguments: list[str], logs: Path) -> Iterator[subprocess.Popen]:
-    """A command that runs beside the others; goes on when it has said that it is ready."""
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{name}.log"
-    with log.open("w") as file:
-        child = subprocess.Popen([*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=offline())
-    try:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while (ended := child.poll() is not None) or READY[name] not in log.read_text():
-            if ended or time.monotonic() > deadline:
-                raise UserError(f"{name} did not start: {log.read_text().strip() or 'no output'} (log: {log})")
-            time.sleep(0.05)
-        console.print(f"{name}: {log.read_text().strip().splitlines()[-1]}")
-        yield child
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
 
 
 def expect_success(name: str, child: subprocess.Popen) -> None:
@@ -208,11 +180,6 @@ def expect_success(name: str, child: subprocess.Popen) -> None:
         raise UserError(f"{name} did not end within {READY_TIMEOUT_S} s; look at its log") from error
     if code:
         raise UserError(f"{name} failed with exit code {code}; look at its log")
-
-
-def offline() -> dict[str, str]:
-    """Nothing is looked up on the network while it runs; Python hands on its output at once."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 
 if __name__ == "__main__":

@@ -46,31 +46,3 @@ def record(
     typer.echo(
         f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames, {done.late_ticks} late ticks in {dataset}"
     )
-
-
-def evaluate(
-    conditions: Path = typer.Argument(..., help="YAML list of what to try: name, policy, adapter, images (camera, grey), task"),
-    out: Path = typer.Option(..., help="folder for trials.jsonl and videos; trials that it holds are not repeated"),
-    rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
-    trials: int = typer.Option(20, min=1, help="trials per condition, on the same seeds for all"),
-    seed: int = typer.Option(0, min=0, help="seed of the first trial"),
-    videos: int = typer.Option(0, min=0, help="record videos of this many seeds"),
-) -> None:
-    """Try policies in closed loop, interleaved over the same seeds; prints successes with 95 % Wilson intervals."""
-    import torch
-    from rich.progress import Progress
-
-    from robosteer_core.evaluation.statistics import SuccessRate
-    from robosteer_core.rig import load_rig
-    from robosteer_ros.evaluate import Trials, load_conditions
-
-    # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
-    torch.set_num_threads(1)
-    wanted = load_conditions(conditions)
-    with Trials(load_rig(rig), wanted, trials, seed, out, videos) as runs, Progress() as progress:
-        bar = progress.add_task("trials", total=len(runs.schedule), completed=len(runs.log.records(runs.schedule)))
-        records = runs.run(lambda record: progress.advance(bar))
-    for condition in wanted:
-        rate = SuccessRate.of([r.success for r in records if r.trial.condition == condition.name])
-        low, high = rate.wilson_95
-        typer.echo(f"{condition.name:20s} {rate.successes:3d} of {rate.trials}   95 % [{low:.2f}, {high:.2f}]   {condition.task}")

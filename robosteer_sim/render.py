@@ -45,6 +45,7 @@ class Renderer:
 
     def load(self, model: mujoco.MjModel) -> None:
         """Draw another model from now on, in the same buffer."""
+        self._gl.make_current()  # another renderer of this thread may have been at work
         if self._context is not None:
             self._context.free()
         self.model = model
@@ -61,6 +62,7 @@ class Renderer:
 
     def render(self, data: mujoco.MjData, camera: str, depth: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
         """Colour (height, width, 3) uint8 RGB and depth (height, width) float32 in metres, top row first."""
+        self._gl.make_current()
         self._view.fixedcamid = self._cameras[camera]
         mujoco.mjv_updateScene(
             self.model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
@@ -76,6 +78,7 @@ class Renderer:
 
     def close(self) -> None:
         if self._context is not None:
+            self._gl.make_current()
             self._context.free()
             self._context = None
         self._gl.free()

@@ -139,7 +139,7 @@ def _page(
         report=report,
         details=details,
         conditions=CONDITIONS,
-        seeds=sorted({record.trial.seed for record in records if record.trial.condition in CONDITIONS}),
+        seeds=sorted({record.trial.seed for record in records if record.trial.policy in CONDITIONS}),
         tried=tried,
         comparison=_compare(tried["base"], tried["steered"]),
         images={"head_map": _data_uri(head_map), "success": _data_uri(success)},

@@ -88,3 +88,29 @@ def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedCompa
     differing = only_first + only_second
     tail = sum(comb(differing, wins) for wins in range(min(only_first, only_second) + 1))
     return PairedComparison(only_first=only_first, only_second=only_second, p_value=min(1.0, 2 * tail / 2**differing))
+
+
+def compare_unpaired(first: SuccessRate, second: SuccessRate) -> float:
+    """Barnard's exact test, two-sided: the p-value of two rates whose trials are not paired.
+
+    Barnard 1945, "A new test for 2 x 2 tables", Nature 156; the pooled Wald statistic, maximised over the common rate
+    (scipy.stats.barnard_exact).
+    """
+    from scipy.stats import barnard_exact
+
+    if (first.successes, second.successes) in ((0, 0), (first.trials, second.trials)):
+        return 1.0  # the statistic is 0 / 0 there: nothing tells the two apart
+    rows = [[first.successes, second.successes], [first.trials - first.successes, second.trials - second.successes]]
+    return min(1.0, float(barnard_exact(rows).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several comparisons looked at together, in the same order: at most one false alarm in twenty families.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        adjusted[index] = min(1.0, largest)
+    return adjusted

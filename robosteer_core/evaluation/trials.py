@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,16 +11,27 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robosteer_core.errors import UserError
+from robosteer_core.evaluation.failure import FailureClass
 
 
-class Trial(BaseModel):
-    """One try of one task under one condition (which policy, which images), from the scene of one seed."""
+class Cell(BaseModel):
+    """What a success rate is of: one policy on one task under one variation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    condition: str = Field(min_length=1)
-    task: str = Field(min_length=1)
+    policy: str = Field(min_length=1, description="name of what is tried")
+    task: str = Field(min_length=1, description="the instruction")
+    variation: str = Field(default="none", min_length=1)
+
+
+class Trial(Cell):
+    """One try of a cell, in the scene of one seed."""
+
     seed: int = Field(ge=0)
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(policy=self.policy, task=self.task, variation=self.variation)
 
 
 class TrialRecord(BaseModel):
@@ -30,25 +42,26 @@ class TrialRecord(BaseModel):
     trial: Trial
     success: bool
     failure: str | None = Field(default=None, description="why it ended early without success, e.g. `wrong object: red_cube`")
+    failure_class: FailureClass | None = Field(default=None, description="see `failure.classify`")
     robot_s: float = Field(ge=0, description="robot time from the first tick to the end, seconds")
     wall_s: float = Field(ge=0, description="wall time of the same, seconds")
     ticks: int = Field(ge=0, description="ticks of the policy's loop")
     late_ticks: int = Field(ge=0, description="ticks that the loop missed, being a period late or more")
     policy_ms: tuple[float, ...] = Field(default=(), description="wall milliseconds of each inference")
+    interventions: dict[str, int] = Field(default={}, description="how often each software limit acted, by name")
     digest: str = Field(default="", description="hash of the commands sent; equal digests mean identical trials")
 
 
-def interleave(conditions: Mapping[str, str], seeds: Sequence[int]) -> list[Trial]:
-    """Trials of all `conditions` (name to task), seed by seed, all conditions of a seed before the next seed.
+def interleave(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Trial]:
+    """Trials of all `cells`, seed by seed, all cells of a seed before the next seed.
 
-    The order within a seed rotates, so that whatever drifts (a battery, the light, the operator) meets every condition
-    alike, and a run cut short has tried all conditions on nearly the same seeds.
+    The order within a seed rotates, so that whatever drifts (a battery, the light, the operator) meets every cell alike,
+    and a run cut short has tried all cells on nearly the same seeds.
     """
-    names = list(conditions)
     schedule = []
     for turn, seed in enumerate(seeds):
-        first = turn % len(names) if names else 0
-        schedule += [Trial(condition=name, task=conditions[name], seed=seed) for name in names[first:] + names[:first]]
+        first = turn % len(cells) if cells else 0
+        schedule += [Trial(**cell.model_dump(), seed=seed) for cell in [*cells[first:], *cells[:first]]]
     return schedule
 
 
@@ -65,7 +78,10 @@ class TrialLog:
         self.path = path
         self._records: dict[Trial, TrialRecord] = {}
         header = json.dumps({"about": about}, sort_keys=True, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {path.parent} for trials: {error.strerror}; give another path") from error
         content = path.read_bytes() if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines()
@@ -75,7 +91,15 @@ class TrialLog:
                 self._read_record(line, number)
         if len(whole) < len(content):
             os.truncate(path, len(whole))
-        self._file = path.open("ab")
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; give another path") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise UserError(f"another process writes to {path}; wait for it, or give another path") from error
         if not lines:
             self._append(header)
 
@@ -133,6 +157,6 @@ class TrialLog:
         self.close()
 
 
-def by_seed(records: Iterable[TrialRecord], condition: str) -> dict[int, TrialRecord]:
-    """The records of one condition."""
-    return {record.trial.seed: record for record in records if record.trial.condition == condition}
+def by_seed(records: Iterable[TrialRecord], policy: str) -> dict[int, TrialRecord]:
+    """The records of one policy that was tried once per seed."""
+    return {record.trial.seed: record for record in records if record.trial.policy == policy}

@@ -40,9 +40,3 @@ class Observation:
     frames: Mapping[str, Frame]
     arm: ArmState
     instruction: str
-
-    @property
-    def skew_ns(self) -> int:
-        """Largest distance between any two stamps in this observation."""
-        stamps = [frame.stamp_ns for frame in self.frames.values()] + [self.arm.stamp_ns]
-        return max(stamps) - min(stamps)

@@ -52,7 +52,6 @@ class RunStatistics:
     ticks: int = 0
     late_ticks: int = 0
     policy_ms: list[float] = field(default_factory=list)
-    skew_ms: list[float] = field(default_factory=list)
 
 
 class PolicyRunner:
@@ -60,7 +59,9 @@ class PolicyRunner:
 
     `observe(stamp_ns, instruction)` gives the observation of an instant; `act(observation)` the actions (chunk, 7) in
     the rig's Cartesian delta space. Actions start one tick after the observation; what inference takes is covered by
-    the chunk that is still running. Where robot time is simulated, the rig's `inference_delay_ms` is charged for it.
+    the chunk that is still running. Where robot time is simulated, the rig's `inference_delay_ms` is charged for it,
+    unless `charged` says that there is no inference (a scripted operator). Of each chunk `executed` actions are executed
+    before `act` is asked again.
     """
 
     def __init__(
@@ -70,11 +71,14 @@ class PolicyRunner:
         arm: ArmLink,
         observe: Callable[[int, str], Observation],
         act: Callable[[Observation], np.ndarray],
+        executed: int = EXECUTED,
+        charged: bool = True,
     ) -> None:
         if rig.action_space.kind != "cartesian_delta":
             raise UserError(f"the runner integrates Cartesian deltas; the rig's action space is {rig.action_space.kind}")
         self._rig, self._clock, self._arm, self._observe, self._act = rig, clock, arm, observe, act
-        self._delay_ns = int(rig.rates.inference_delay_ms * 1e6) if rig.lab else 0
+        self._executed = executed
+        self._delay_ns = int(rig.rates.inference_delay_ms * 1e6) if rig.lab and charged else 0
         self.statistics = RunStatistics()
 
     def run(
@@ -105,7 +109,7 @@ class PolicyRunner:
             watch(observation)
             if tick >= decide_at:
                 self._decide(observation, tick_ns(start_ns, tick + 1, hz), int(1e9 / hz), statistics)
-                decide_at = tick + EXECUTED
+                decide_at = tick + self._executed
             else:
                 # The watchdog holds the arm after as long as one chunk is executed: say that this loop is alive.
                 self._arm.keep()
@@ -116,7 +120,6 @@ class PolicyRunner:
         began = time.perf_counter()
         actions = self._act(observation)
         statistics.policy_ms.append(1e3 * (time.perf_counter() - began))
-        statistics.skew_ms.append(observation.skew_ns / 1e6)
         if self._delay_ns:
             self._clock.sleep_until_ns(observation.stamp_ns + self._delay_ns)
         self._arm.send(integrate_deltas(observation.arm.commanded, actions, first_ns, period_ns))

@@ -11,35 +11,11 @@ from contextlib import ExitStack
 from robosteer_core import rig
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.clock import Clock
+from robosteer_core.runtime.gripper_switch import RATE_HZ, GripperSwitch
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_ros.hardware.arm.bindings import Hand, open_hand
 
 logger = logging.getLogger(__name__)
-
-RATE_HZ = 20.0
-#: Openings above the middle mean open. To change its mind the hand wants to be that far past the middle, so that a
-#: policy's noise around 0.5 does not make it chatter.
-HYSTERESIS = 0.1
-
-
-class GripperSwitch:
-    """Decides between open and closed from a stream of openings in [0, 1]."""
-
-    def __init__(self, closed: bool | None) -> None:
-        self._closed = closed
-
-    def decide(self, opening: float) -> bool | None:
-        """True to open now, False to close now, None when nothing changes."""
-        if self._closed is None:
-            wanted_closed = opening <= 0.5
-        elif self._closed:
-            wanted_closed = opening <= 0.5 + HYSTERESIS
-        else:
-            wanted_closed = opening < 0.5 - HYSTERESIS
-        if wanted_closed == self._closed:
-            return None
-        self._closed = wanted_closed
-        return not wanted_closed
 
 
 class GripperDriver:
@@ -89,7 +65,7 @@ class GripperDriver:
         if self._gripper is not None:
             self._clock = self._open_clock()
             self._end = threading.Event()
-            arguments = (self._clock, self._end, GripperSwitch(self._closed()))
+            arguments = (self._clock, self._end, GripperSwitch.at(self.opening))
             threading.Thread(target=self._watch, args=arguments, name="gripper", daemon=True).start()
         return self.opening
 
@@ -109,12 +85,6 @@ class GripperDriver:
             self._gripper = gripper
         except builtins.Exception as error:
             self._fail(f"no gripper at {self._arm.address}: {error}")
-
-    def _closed(self) -> bool | None:
-        """What the hand is doing already, where its width tells."""
-        if self.opening > 0.9:
-            return False
-        return True if self.opening < 0.05 else None
 
     def _watch(self, clock: Clock, end: threading.Event, switch: GripperSwitch) -> None:
         try:

@@ -24,7 +24,7 @@ MAX_WIDTH_M, MAX_SPEED_M_PER_S, MAX_FORCE_N = 0.08, 0.1, 70.0
 MOVE_FORCE_N = 40.0
 TEMPERATURE_C = 25
 #: A command has ended when the width has not changed for this long.
-_STILL_MS, _STILL_M = 60, 2e-5
+STILL_MS, STILL_M = 60, 2e-5
 #: How far from the width asked for a Move may end.
 _REACHED_M = 0.003
 #: Wall time between two states, and while nothing changes. Who reads the width waits for the next state.
@@ -120,11 +120,11 @@ class GripperServer:
             return
         width = self._world.gripper_width()
         # Measured from where it last moved on, not from the step before: the slowest moves make 10 um in a step.
-        if abs(width - job.still_width_m) >= _STILL_M:
+        if abs(width - job.still_width_m) >= STILL_M:
             job.still_width_m, job.still_ms = width, 0
         else:
             job.still_ms += 1
-        if job.still_ms < _STILL_MS:
+        if job.still_ms < STILL_MS:
             return
         if job.jammed:
             reached = False

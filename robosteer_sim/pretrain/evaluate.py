@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+from pathlib import Path
 
+from robosteer_core.evaluation.trial_policy import SampledPolicy
+from robosteer_core.evaluation.trial_run import run_trial
+from robosteer_core.evaluation.trials import Trial
 from robosteer_core.rig import Rig
-from robosteer_core.runtime.runner import EXECUTED
-from robosteer_core.vla.policy import FlowPolicy
-from robosteer_sim.render import Renderer
-from robosteer_sim.rollout import Rollout
-from robosteer_sim.world import World
+from robosteer_core.vla.policy import Policy
+from robosteer_sim.lab_venue import LabVenue
 
 SECONDS = 12.0
 
 
-def successes(policy: FlowPolicy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:
-    """How many of the seeds' episodes succeed within 12 s, and how the others failed."""
-    world, renderer, good, failures = World(rig), None, 0, []
-    for seed in seeds:
-        world.reset(instruction, seed)
-        if renderer is None:
-            renderer = Renderer(world.model, 640, 480)
-        else:
-            renderer.load(world.model)
-        rollout = Rollout(world, rig)
-        generator = torch.Generator().manual_seed(seed)
-        for tick in range(int(SECONDS * rig.rates.policy_hz)):
-            if tick % EXECUTED == 0:
-                images = {c.name: renderer.render(world.data, c.name, depth=False)[0][None] for c in rig.cameras}
-                actions = sample(policy, images, rollout.state()[None], instruction, generator)
-            rollout.apply(actions[tick % EXECUTED])
-            if world.success() or world.truth()["failure"]:
-                break
-        good += world.success()
-        if not world.success():
-            failures.append(world.truth()["failure"] or "time")
-    renderer.close()
-    return good, failures
-
-
-@torch.inference_mode()
-def sample(policy, images: dict[str, np.ndarray], state: np.ndarray, instruction: str, generator) -> np.ndarray:
-    inputs = policy.inputs(images, state, [instruction])
-    noise = torch.randn(1, policy.chunk_size, policy.action_dim, generator=generator)
-    return policy.config.action.denormalise(policy.sample(policy.prefix(inputs), inputs.state, noise)[0].numpy())
+def successes(policy: Policy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:
+    """How many of the seeds' trials succeed within 12 s, and how the others failed."""
+    with LabVenue(rig, Path(), alone=True) as venue:
+        trials = [Trial(policy="base", task=instruction, seed=seed) for seed in seeds]
+        records = [run_trial(rig, venue, SampledPolicy(policy), trial, SECONDS) for trial in trials]
+    return sum(r.success for r in records), [r.failure or r.failure_class for r in records if not r.success]

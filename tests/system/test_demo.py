@@ -70,7 +70,7 @@ def test_a_trial_repeats_to_the_bit_on_a_loaded_machine(demo, rig_file, tmp_path
         try:
             with lab(str(rig_file), rig, tmp_path / f"logs{load}"):
                 out = tmp_path / f"trials{load}"
-                words = ["eval", str(tmp_path / "conditions.yaml"), "--rig", str(rig_file), "--out", str(out), "--trials", "1", "--seed", "3"]
+                words = ["eval", str(tmp_path / "conditions.yaml"), "--rig", str(rig_file), "--out", str(out), "--trials", "1", "--seed", "3", "--through", "arm"]
                 subprocess.run([sys.executable, "-m", "robosteer_core.cli", *words], check=True, timeout=600)
         finally:
             for hog in hogs:

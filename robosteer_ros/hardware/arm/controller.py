@@ -20,8 +20,8 @@ from robosteer_core.runtime.clock import Clock
 from robosteer_core.runtime.limits import Limits, malformation
 from robosteer_core.runtime.observation import ArmState
 from robosteer_core.runtime.runner import last_tick, tick_ns
+from robosteer_core.runtime.session import LoopStatistics, TrackingSession
 from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
-from robosteer_ros.hardware.arm.session import LoopStatistics, TrackingSession
 from robosteer_ros.hardware.gripper import GripperDriver
 
 logger = logging.getLogger(__name__)

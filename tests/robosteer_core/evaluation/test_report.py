@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.report import CONDITIONS, Details, PolicyTimes, Report, read_report, write_report
 from robosteer_core.evaluation.statistics import SuccessRate, wilson_interval
-from robosteer_core.evaluation.trials import TrialRecord, interleave
+from robosteer_core.evaluation.trials import Cell, TrialRecord, interleave
 
 SUCCESSES = {"base": 1, "base_on_own_task": 3, "steered": 4, "steered_blind": 0, "random_heads": 2}
 CONTENT = dict(
@@ -51,11 +51,11 @@ def videos(tmp_path):
 @pytest.fixture
 def records():
     """Outcomes as in the report; a condition succeeds on its first seeds."""
-    trials = interleave(dict.fromkeys(CONDITIONS, "press"), range(5))
+    trials = interleave([Cell(policy=name, task="press") for name in CONDITIONS], range(5))
     return [
         TrialRecord(
-            trial=trial, success=trial.seed < SUCCESSES[trial.condition], robot_s=1, wall_s=1, ticks=15, late_ticks=0,
-            failure="wrong object: red_cube" if trial.condition == "base" and trial.seed > 2 else None,
+            trial=trial, success=trial.seed < SUCCESSES[trial.policy], robot_s=1, wall_s=1, ticks=15, late_ticks=0,
+            failure="wrong object: red_cube" if trial.policy == "base" and trial.seed > 2 else None,
         )
         for trial in trials
     ]  # fmt: skip

@@ -8,10 +8,14 @@ import sys
 import pytest
 
 from robosteer_core.errors import UserError
-from robosteer_core.evaluation.trials import Trial, TrialLog, TrialRecord, by_seed, interleave
+from robosteer_core.evaluation.trials import Cell, Trial, TrialLog, TrialRecord, by_seed, interleave
 
 ABOUT = {"policy": "sha256:12", "inference_delay_ms": 40}
-CONDITIONS = {"base": "press the red button", "base_on_own_task": "touch the red cube", "steered": "press the red button"}
+CELLS = [
+    Cell(policy="base", task="press the red button"),
+    Cell(policy="base_on_own_task", task="touch the red cube"),
+    Cell(policy="steered", task="press the red button", variation="lighting"),
+]
 
 
 def record(trial, success=True):
@@ -20,18 +24,17 @@ def record(trial, success=True):
 
 @pytest.fixture
 def schedule():
-    return interleave(CONDITIONS, range(100, 104))
+    return interleave(CELLS, range(100, 104))
 
 
-def test_schedule_tries_every_condition_on_every_seed_once(schedule):
+def test_schedule_tries_every_cell_on_every_seed_once(schedule):
     assert len(schedule) == len(set(schedule)) == 12
-    assert {(trial.condition, trial.seed) for trial in schedule} == {(name, seed) for name in CONDITIONS for seed in range(100, 104)}
-    assert all(trial.task == CONDITIONS[trial.condition] for trial in schedule)
+    assert {(trial.cell, trial.seed) for trial in schedule} == {(cell, seed) for cell in CELLS for seed in range(100, 104)}
 
 
 def test_schedule_finishes_a_seed_before_the_next_and_turns_the_order(schedule):
     assert [trial.seed for trial in schedule] == sorted(trial.seed for trial in schedule)
-    first = [trial.condition for trial in schedule[::3]]
+    first = [trial.policy for trial in schedule[::3]]
     assert first == ["base", "base_on_own_task", "steered", "base"]
 
 
@@ -58,7 +61,7 @@ from pathlib import Path
 from robosteer_core.evaluation.trials import *
 with TrialLog(Path({str(path)!r}), {ABOUT!r}) as log:
     for seed in range(10**6):
-        trial = Trial(condition="base", task="touch", seed=seed)
+        trial = Trial(policy="base", task="touch", seed=seed)
         log.append(TrialRecord(trial=trial, success=True, robot_s=1, wall_s=1, ticks=15, late_ticks=0))
         print(seed, flush=True)
 """
@@ -68,7 +71,7 @@ with TrialLog(Path({str(path)!r}), {ABOUT!r}) as log:
     process.send_signal(signal.SIGKILL)
     reported = max([reported, *(int(line) for line in process.communicate()[0].split("\n")[:-1])])
     with TrialLog(path, ABOUT) as log:
-        there = log.records(Trial(condition="base", task="touch", seed=seed) for seed in range(reported + 2))
+        there = log.records(Trial(policy="base", task="touch", seed=seed) for seed in range(reported + 2))
     assert [kept.trial.seed for kept in there][: reported + 1] == list(range(reported + 1))
 
 
@@ -139,3 +142,15 @@ def test_outcome_is_kept_once(tmp_path, schedule):
 def test_records_are_read_by_seed(schedule):
     records = [record(trial, success=trial.seed % 2 == 0) for trial in schedule]
     assert {seed: r.success for seed, r in by_seed(records, "steered").items()} == {100: True, 101: False, 102: True, 103: False}
+
+
+def test_a_log_that_another_process_writes_is_refused(tmp_path, schedule):
+    with TrialLog(tmp_path / "trials.jsonl", ABOUT):
+        with pytest.raises(UserError, match="another process writes"):
+            TrialLog(tmp_path / "trials.jsonl", ABOUT)
+
+
+def test_where_no_folder_can_be_the_error_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="give another path"):
+        TrialLog(tmp_path / "file" / "trials.jsonl", ABOUT)

@@ -14,7 +14,17 @@ from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.executor import ChunkExecutor, SetPoint
 from robosteer_core.runtime.limits import Limits
 from robosteer_core.runtime.pose import Pose
-from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+from robosteer_core.runtime.reading import ArmFault, Reading
+
+
+class TrackingArm(Protocol):
+    """What a session wants from the arm; see `ArmDriver` in `robosteer_ros`."""
+
+    @property
+    def moving(self) -> bool: ...
+    def read(self) -> Reading: ...
+    def track(self, pose: Pose, twist: np.ndarray) -> None: ...
+    def raise_fault(self) -> None: ...
 
 
 class GripperCommand(Protocol):
@@ -45,7 +55,7 @@ class TrackingSession:
     """
 
     def __init__(
-        self, rig: Rig, driver: ArmDriver, gripper: GripperCommand, start: Reading, opening: float, now_ns: int,
+        self, rig: Rig, driver: TrackingArm, gripper: GripperCommand, start: Reading, opening: float, now_ns: int,
         statistics: LoopStatistics,
     ) -> None:  # fmt: skip
         self._driver, self._gripper, self._statistics = driver, gripper, statistics

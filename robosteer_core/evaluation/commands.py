@@ -1,0 +1,67 @@
+"""`robosteer eval`. Light: what is heavy is imported when the command runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    conditions: Annotated[
+        Path | None, typer.Argument(help="YAML list of what to try, instead of --policy: name, policy, adapter, images, task, variation")
+    ] = None,
+    policy: Annotated[list[str], typer.Option(help="checkpoint folder, `scripted`, ws://host:port (openpi's protocol); repeatable")] = [],  # noqa: B006
+    adapter: Annotated[list[str], typer.Option(help="adapter folder of the --policy in the same place; `none` for none")] = [],  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="an instruction, or `all`; repeatable")] = ["all"],  # noqa: B006
+    variation: Annotated[list[str], typer.Option(help="none, axes joined by +, or `all` for every one of them; repeatable")] = ["none"],  # noqa: B006
+    trials: Annotated[int, typer.Option(min=1, help="per policy, task and variation, on the same seeds for all")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the first trial")] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder of the results; trials that it holds are not repeated")] = None,
+    json_out: Annotated[str, typer.Option("--json", help="file for the list of results, - for the standard output")] = "",
+    through: Annotated[str, typer.Option(help="lab: inside this process; arm: through FCI and the arm's process")] = "lab",
+    processes: Annotated[int, typer.Option(min=1, help="at work at once; outcomes do not depend on it")] = 1,
+    videos: Annotated[int, typer.Option(min=0, help="film all trials of this many seeds")] = 0,
+    failures: Annotated[int, typer.Option(min=0, help="film this many failures of each cell")] = 3,
+    rig: Annotated[str, typer.Option(help="rig: a YAML file, or the name of one in launch/")] = "lab",
+) -> None:
+    """Try policies in closed loop: policies x tasks x variations, interleaved over the same seeds, with statistics.
+
+    Writes trials.jsonl (resumable), trials.parquet, report.html and videos into the folder.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from robosteer_core.errors import UserError
+    from robosteer_core.evaluation.catalogue import load_catalogue
+    from robosteer_core.evaluation.conditions import grid, load_conditions
+    from robosteer_core.evaluation.evaluation import Evaluation, summary
+    from robosteer_core.evaluation.grid_report import write_grid_report
+    from robosteer_core.evaluation.table import write_table
+    from robosteer_core.rig import load_rig
+
+    if (conditions is None) == (not policy):
+        raise UserError("give what to try: either a YAML file of conditions or --policy (a checkpoint folder, scripted, ws://host:port)")
+    catalogue = load_catalogue()
+    specs, cells = load_conditions(conditions) if conditions else grid(policy, adapter, task, variation, catalogue)
+    words = Console(stderr=True)
+    with Evaluation(load_rig(rig), specs, cells, trials, seed, out, through, processes, videos, failures, catalogue) as evaluation:
+        with Progress(console=words) as progress:
+            bar = progress.add_task("trials", total=len(evaluation.schedule), completed=len(evaluation.records()))
+            records = evaluation.run(lambda record: progress.advance(bar))
+        rows = summary(records, cells)
+        write_table(evaluation.out / "trials.parquet", records)
+        write_grid_report(evaluation.out / "report.html", records, cells, evaluation.about, evaluation.video)
+    for row in rows:
+        low, high = row["wilson_95"]
+        words.print(
+            f"{row['policy']:20s} {row['task']:36s} {row['variation']:12s} {row['successes']:3d} of {row['trials']}   95 % "
+            f"[{low:.2f}, {high:.2f}]", highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    words.print(f"report: {evaluation.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    if json_out == "-":
+        typer.echo(json.dumps(rows, indent=1))
+    elif json_out:
+        Path(json_out).write_text(json.dumps(rows, indent=1) + "\n")

@@ -1,0 +1,132 @@
+"""An evaluation: policies x tasks x variations on the same seeds, interleaved, resumable, in several processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.catalogue import Catalogue, load_catalogue
+from robosteer_core.evaluation.statistics import SuccessRate
+from robosteer_core.evaluation.trial_policy import PolicySpec
+from robosteer_core.evaluation.trials import Cell, Trial, TrialLog, TrialRecord, interleave
+from robosteer_core.evaluation.venue import venue_class
+from robosteer_core.evaluation.worker import Job, Setting, run_jobs
+from robosteer_core.rig import Rig
+
+logger = logging.getLogger(__name__)
+
+RUNS = Path("runs")
+
+
+class Evaluation:
+    """Runs trials of `cells` on seeds `seed`, ..., `seed + count - 1`, and keeps them in `out/trials.jsonl`.
+
+    `policies` by the names that the cells use: a PolicySpec, a TrialPolicy, or any object with `act(observation)` ->
+    (chunk, 7); objects must be picklable where `processes` is more than 1. `out` None: a folder in runs/ named after what
+    is tried. Trials of the first `filmed` seeds and the first `failures_filmed` failures of each cell become videos.
+
+    Raises UserError, before anything is written, where a policy, task, variation or venue is unknown, and where `out`
+    holds trials of something else.
+    """
+
+    def __init__(
+        self, rig: Rig, policies: Mapping[str, PolicySpec | object], cells: Sequence[Cell], count: int, seed: int = 0,
+        out: Path | None = None, through: str = "lab", processes: int = 1, filmed: int = 0, failures_filmed: int = 3,
+        catalogue: Catalogue | None = None,
+    ) -> None:  # fmt: skip
+        if not cells or count < 1 or processes < 1:
+            raise UserError(f"expected cells, trials and processes, at least one of each; found {len(cells)}, {count}, {processes}")
+        if rig.lab is None:
+            raise UserError(f"trials need a rig that can reset its scenes, the simulated lab; rig {rig.name!r} is none")
+        catalogue = catalogue or load_catalogue()
+        for cell in cells:
+            catalogue.check_task(cell.task)
+            catalogue.check_variation(cell.variation)
+        venue_class(through)
+        self._seconds = {cell.task: catalogue.seconds(cell.task) for cell in cells}
+        self._processes, self._filmed, self._failures_filmed = processes, filmed, failures_filmed
+        self._first_seed = seed
+        self.cells = tuple(cells)
+        self.schedule = interleave(self.cells, range(seed, seed + count))
+        scratch = Setting(rig, through, dict(policies), Path())
+        self._loaded = {name: scratch.policy(name) for name in policies}
+        self.about = {
+            "policies": {name: policy.identity() for name, policy in self._loaded.items()},
+            "rig": rig.model_dump(mode="json"), "through": through, "lab": catalogue.fingerprint(),
+            "trial_s": {task: self._seconds[task] for task in sorted(self._seconds)},
+        }  # fmt: skip
+        self.out = out or RUNS / f"eval-{self._name(seed)}"
+        self._setting = Setting(rig, through, dict(policies), self.out / "logs")
+        self.log = TrialLog(self.out / "trials.jsonl", self.about)
+        if processes > 1:
+            # Each process loads its own; what was loaded to see that it can be is let go.
+            for policy in self._loaded.values():
+                policy.close()
+            self._loaded = {}
+
+    def _name(self, seed: int) -> str:
+        content = json.dumps([self.about, [cell.model_dump() for cell in self.cells], seed], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+    def __enter__(self) -> Evaluation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for policy in self._loaded.values():
+            policy.close()
+        self.log.close()
+
+    def records(self) -> list[TrialRecord]:
+        """The outcomes so far, in the order of the schedule."""
+        return self.log.records(self.schedule)
+
+    def run(self, on_trial: Callable[[TrialRecord], None] = lambda record: None) -> list[TrialRecord]:
+        """Run what has not been run yet, then film failures; returns the records of all."""
+        jobs = [self._job(trial, film=trial.seed < self._first_seed + self._filmed) for trial in self.log.remaining(self.schedule)]
+        for _, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
+            self.log.append(record)
+            on_trial(record)
+        self._film_failures()
+        return self.records()
+
+    def _job(self, trial: Trial, film: bool) -> Job:
+        return Job(trial, self._seconds[trial.task], self.video(trial) if film else None)
+
+    def video(self, trial: Trial) -> Path:
+        return video_path(self.out, trial)
+
+    def _film_failures(self) -> None:
+        """A trial repeats exactly, so that only those are filmed that somebody will want to see, after they have failed."""
+        chosen, films = Counter(), []
+        for record in self.records():
+            if not record.success and chosen[record.trial.cell] < self._failures_filmed:
+                chosen[record.trial.cell] += 1
+                if not self.video(record.trial).exists():
+                    films.append(record)
+        digests = {record.trial: record.digest for record in films}
+        jobs = [self._job(record.trial, film=True) for record in films]
+        for job, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
+            if record.digest != digests[job.trial]:
+                logger.warning("%s: the filmed repetition differs from the trial; its video shows another course", job.trial)
+
+
+def video_path(out: Path, trial: Trial) -> Path:
+    """Where the trial's video is, or would be, in the folder of an evaluation."""
+    words = (trial.policy, trial.task, trial.variation, str(trial.seed))
+    return out / "videos" / ("_".join("".join(c if c.isalnum() else "-" for c in word) for word in words) + ".mp4")
+
+
+def summary(records: Sequence[TrialRecord], cells: Sequence[Cell]) -> list[dict]:
+    """One entry per cell that has been tried, with Wilson's 95 % interval and the wall seconds of its trials."""
+    rows = []
+    for cell in cells:
+        mine = [record for record in records if record.trial.cell == cell]
+        if mine:
+            rate = SuccessRate.of([record.success for record in mine])
+            rows.append({**cell.model_dump(), **rate.model_dump(mode="json"), "wall_s": sum(record.wall_s for record in mine)})
+    return rows

@@ -1,0 +1,159 @@
+"""A policy as a trial needs it, wherever it comes from: a checkpoint, a script, a server, a Python object."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.trials import Trial
+from robosteer_core.rig import Rig
+from robosteer_core.runtime.observation import Observation
+from robosteer_core.runtime.runner import EXECUTED
+
+if TYPE_CHECKING:
+    from robosteer_core.vla.policy import Policy
+
+GROUP = "robosteer.policies"
+GREY = 128
+
+Act = Callable[[Observation], np.ndarray]
+Truth = Callable[[], dict]
+
+
+class TrialPolicy(ABC):
+    """`begin` gives the function that acts in one trial: from an observation to actions (chunk, 7) of the rig's space."""
+
+    #: Of each chunk this many actions are executed before the policy is asked again.
+    executed: int = EXECUTED
+    #: Whether the rig's inference delay is charged for each decision.
+    charged: bool = True
+
+    @abstractmethod
+    def identity(self) -> object:
+        """What its outcomes depend on, as JSON; trials of one identity are never mixed with those of another."""
+
+    @abstractmethod
+    def begin(self, trial: Trial, truth: Truth) -> Act:
+        """`truth()` is the lab's ground truth: for scripted operators, which see nothing else."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class PolicySpec(BaseModel):
+    """Where to find a policy: small, and the same in every process. `images: grey` blinds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    policy: str = Field(min_length=1, description="checkpoint folder, name of an entry point, or ws://host:port")
+    adapter: Path | None = None
+    images: Literal["camera", "grey"] = "camera"
+
+
+def load_trial_policy(spec: PolicySpec, rig: Rig) -> TrialPolicy:
+    """Raises UserError where there is no such policy, or it does not fit the rig."""
+    named = {point.name: point for point in entry_points(group=GROUP)}
+    if spec.policy.startswith(("ws://", "wss://")) or spec.policy in named:
+        if spec.adapter is not None:
+            raise UserError(f"an adapter goes into a checkpoint folder; {spec.policy!r} is none")
+        if spec.policy in named:
+            policy = named[spec.policy].load()(rig)
+        else:
+            from robosteer_core.evaluation.remote_policy import RemotePolicy
+
+            policy = RemotePolicy(spec.policy, rig)
+    elif Path(spec.policy).is_dir():
+        policy = CheckpointPolicy(Path(spec.policy), spec.adapter, rig)
+    else:
+        known = ", ".join(sorted(named)) or "none"
+        raise UserError(f"no policy {spec.policy!r}; expected a checkpoint folder, ws://host:port, or one of: {known}")
+    return Blind(policy) if spec.images == "grey" else policy
+
+
+class SampledPolicy(TrialPolicy):
+    """A policy of ours in memory; its noise follows from the trial's seed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def identity(self) -> object:
+        return str(self._policy.source)
+
+    def begin(self, trial: Trial, truth: Truth) -> Act:
+        import torch
+
+        generator = torch.Generator().manual_seed(trial.seed)
+        return lambda observation: self._policy.act(observation, generator)
+
+
+class CheckpointPolicy(SampledPolicy):
+    """A checkpoint folder of ours, with an adapter or without."""
+
+    def __init__(self, folder: Path, adapter: Path | None, rig: Rig) -> None:
+        import torch
+
+        from robosteer_core.adapters.store import WEIGHTS, apply_adapter
+        from robosteer_core.vla.checkpoint import fingerprint, load_policy
+
+        # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
+        torch.set_num_threads(1)
+        super().__init__(load_policy(folder))
+        self._policy.config.require_rig(rig)
+        self._identity = {"policy": fingerprint(folder), "adapter": None}
+        if adapter is not None:
+            apply_adapter(self._policy, adapter, merged=True)
+            weights = adapter / WEIGHTS
+            self._identity["adapter"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no heads"
+
+    def identity(self) -> object:
+        return self._identity
+
+
+class ObjectPolicy(TrialPolicy):
+    """Any object with `act(observation)` -> (chunk, 7); `reset()`, where it has one, is called before each trial."""
+
+    def __init__(self, policy: object, identity: object = None) -> None:
+        if not callable(getattr(policy, "act", None)):
+            raise UserError(f"a policy needs a method act(observation) that gives actions (chunk, 7); {policy!r:.80} has none")
+        self._policy, self._identity = policy, identity or type(policy).__qualname__
+        self.executed, self.charged = getattr(policy, "executed", EXECUTED), getattr(policy, "charged", True)
+
+    def identity(self) -> object:
+        return self._identity
+
+    def begin(self, trial: Trial, truth: Truth) -> Act:
+        if callable(getattr(self._policy, "reset", None)):
+            self._policy.reset()
+        return self._policy.act
+
+
+class Blind(TrialPolicy):
+    """Another policy, its images made grey: a control that shows whether it looks."""
+
+    def __init__(self, policy: TrialPolicy) -> None:
+        self._policy = policy
+        self.executed, self.charged = policy.executed, policy.charged
+
+    def identity(self) -> object:
+        return {"grey": self._policy.identity()}
+
+    def begin(self, trial: Trial, truth: Truth) -> Act:
+        act = self._policy.begin(trial, truth)
+
+        def blindly(observation: Observation) -> np.ndarray:
+            frames = {name: replace(f, colour=np.full_like(f.colour, GREY)) for name, f in observation.frames.items()}
+            return act(replace(observation, frames=frames))
+
+        return blindly
+
+    def close(self) -> None:
+        self._policy.close()

@@ -1,0 +1,132 @@
+"""The simulated lab's processes, started by robosteer's own commands."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig
+
+ROBOSTEER = [sys.executable, "-m", "robosteer_core.cli"]
+READY_TIMEOUT_S = 120
+END_TIMEOUT_S = 10
+#: What each process says when it can be used.
+READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "arm": "ready, commands at", "record": "ready for the operator"}
+#: The ports of FCI: robot and gripper. They are fixed, so that each lab needs an address of its own.
+FCI_PORTS = (1337, 1338)
+_PR_SET_PDEATHSIG = 1
+
+
+def environment() -> dict[str, str]:
+    """Nothing is looked up on the network while it runs; Python hands on its output at once."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def process(what: str, arguments: list[str], logs: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A command of robosteer that runs beside this one; goes on when it has said that it is ready. Gives its process and
+    what it said. It ends with this process, however that ends. Raises UserError where it does not start."""
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{what}.log"
+    with log.open("w") as file:
+        child = subprocess.Popen(
+            [*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=environment(), preexec_fn=_end_with_parent
+        )
+    try:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while (ended := child.poll() is not None) or READY[what] not in log.read_text():
+            if ended or time.monotonic() > deadline:
+                raise UserError(f"{what} did not start: {log.read_text().strip() or 'no output'} (log: {log})")
+            time.sleep(0.05)
+        yield child, log.read_text().strip().splitlines()[-1]
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _end_with_parent() -> None:
+    """Linux ends this process when its parent dies (prctl(2)); elsewhere an orphan has to be ended by hand."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def lab_processes(name: str | Path, rig: Rig, logs: Path) -> Iterator[list[str]]:
+    """The robot's side: physics with the robot's network interface, cameras, and the process that holds the arm. `name` is
+    the rig's name or file. Gives what each has said.
+
+    It runs only while the arm is needed; an idle lab goes on drawing its cameras.
+    """
+    with ExitStack() as stack:
+        said = []
+        for what, command in {
+            "lab": ["sim", "serve", "--rig", str(name), "--host", rig.arm.address],
+            "cameras": ["sim", "cameras", "--rig", str(name)],
+            "arm": ["arm", "--rig", str(name)],
+        }.items():
+            _, line = stack.enter_context(process(what, command, logs))
+            said.append(f"{what}: {line}")
+        yield said
+
+
+def lab_runs(rig: Rig) -> bool:
+    """Whether somebody listens at the control address of the rig's lab."""
+    host, port = rig.lab.control.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def private_rig(rig: Rig, folder: Path) -> tuple[Rig, Path]:
+    """The rig at addresses of the loopback interface that nobody uses, and its file in `folder`."""
+    with ExitStack() as held:
+        control, command, teleop = (f"127.0.0.1:{_free_port(held)}" for _ in range(3))
+    content = rig.model_dump(mode="json")
+    content["arm"] |= {"address": _free_address(), "command_address": command}
+    content |= {"teleop_address": teleop, "lab": {**content["lab"], "control": control}}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "rig.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Rig.model_validate(content), path
+
+
+def _free_port(held: ExitStack) -> int:
+    """Kept bound until all are chosen, so that the system gives none of them out twice."""
+    keeper = held.enter_context(socket.socket())
+    keeper.bind(("127.0.0.1", 0))
+    return keeper.getsockname()[1]
+
+
+def _free_address() -> str:
+    """A loopback address at which nobody speaks FCI. Drawn from the system's randomness: processes that look at the same
+    time must not find the same one."""
+    draw = random.SystemRandom()
+    for _ in range(100):
+        host = f"127.{draw.randint(100, 250)}.{draw.randint(1, 250)}.{draw.randint(1, 250)}"
+        try:
+            for port in FCI_PORTS:
+                with socket.socket() as probe:
+                    probe.bind((host, port))
+        except OSError:
+            continue
+        return host
+    raise UserError("no loopback address for a lab: expected 127.x.y.z with free ports 1337 and 1338; start a lab by hand")

@@ -1,0 +1,30 @@
+"""What an arm says of itself: its state at one instant, and why a motion ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from robosteer_core.runtime.pose import Pose
+
+
+class ArmFault(Exception):
+    """A motion ended by the robot or the network, not by us; the message begins with the robot's own error names."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The robot's state at its own time `robot_time_ns`.
+
+    `end_effector` measured, base frame; `joint_positions` (7,) rad; `force` (3,) N, estimated external force in the
+    base frame; `success_rate` share of the last control commands that arrived in time, in [0, 1]; `robot_mode` in the
+    robot's words.
+    """
+
+    robot_time_ns: int
+    end_effector: Pose
+    joint_positions: np.ndarray
+    force: np.ndarray
+    success_rate: float
+    robot_mode: str

@@ -1,0 +1,83 @@
+"""Trials through FCI: the rig's cameras, its arm's process and, in the simulated lab, the lab's control socket."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.trials import Trial
+from robosteer_core.evaluation.venue import Stage, Venue
+from robosteer_core.rig import Rig
+from robosteer_core.runtime.clock import rig_clock
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_core.runtime.lab_processes import lab_processes, lab_runs, private_rig
+from robosteer_core.runtime.observation import ArmState, Observation
+from robosteer_ros.hardware.station import Station
+
+
+class ArmVenue(Venue):
+    """`robosteer eval --through arm`: holds cameras, arm and lab.
+
+    Where no lab runs at the rig's addresses, or other workers are there, it starts one of its own at other addresses.
+    """
+
+    def __init__(self, rig: Rig, folder: Path, alone: bool) -> None:
+        if rig.lab is None:
+            raise UserError(f"trials need a rig that can reset its scenes, the simulated lab; rig {rig.name!r} is none")
+        with ExitStack() as stack:
+            if not alone or not lab_runs(rig):
+                rig, path = private_rig(rig, folder)
+                stack.enter_context(lab_processes(path, rig, folder))
+            self.rig = rig
+            self.station = stack.enter_context(Station(rig))
+            self.link = stack.enter_context(LabLink(rig.lab.control, "trials"))
+            self._open = stack.pop_all()
+
+    def begin(self, trial: Trial) -> Stage:
+        return ArmStage(self, trial)
+
+    def close(self) -> None:
+        self._open.close()
+
+
+class ArmStage(Stage):
+    """One trial: the scene is up and time stands until the arm starts."""
+
+    def __init__(self, venue: ArmVenue, trial: Trial) -> None:
+        self._station, self._link = venue.station, venue.link
+        self.arm = venue.station.arm
+        self.arm.rest()
+        status = self.arm.status()
+        if status["mode"] == "fault":
+            self.arm.recover()
+        self._before = Counter(status["interventions"])
+        self._link.reset(trial.task, trial.seed, hold=True, variation=trial.variation)
+        self.clock = rig_clock(venue.rig, "policy")
+        try:
+            self.arm.start()
+        except BaseException:
+            self.clock.close()  # not the policy's fault: nothing is put on record
+            raise
+
+    def observe(self, stamp_ns: int, instruction: str, arm: ArmState | None = None) -> Observation:
+        return self._station.observe(stamp_ns, instruction, arm)
+
+    def truth(self) -> dict:
+        return self._link.truth()
+
+    def interventions(self) -> Counter[str]:
+        return Counter(self.arm.status()["interventions"]) - self._before
+
+    def interruption(self) -> str | None:
+        # The robot's own errors come first in the message, by their names; what has none came from the network.
+        error = self.arm.status()["last_error"]
+        return None if error is None or re.match(r"[a-z]+(_[a-z]+)+[,:]", error) else error
+
+    def close(self) -> None:
+        try:
+            self.arm.stop()
+        finally:
+            self.clock.close()
