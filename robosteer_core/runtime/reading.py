@@ -19,7 +19,7 @@ class Reading:
 
     `end_effector` measured, base frame; `joint_positions` (7,) rad; `force` (3,) N, estimated external force in the
     base frame; `success_rate` share of the last control commands that arrived in time, in [0, 1]; `robot_mode` in the
-    robot's words.
+    robot's words; `errors` their names in the robot's words, separated by commas, known in reflex.
     """
 
     robot_time_ns: int
@@ -28,3 +28,4 @@ class Reading:
     force: np.ndarray
     success_rate: float
     robot_mode: str
+    errors: str = ""

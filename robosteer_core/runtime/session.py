@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,6 +26,14 @@ class TrackingArm(Protocol):
     def read(self) -> Reading: ...
     def track(self, pose: Pose, twist: np.ndarray) -> None: ...
     def raise_fault(self) -> None: ...
+
+
+logger = logging.getLogger(__name__)
+
+#: A robot whose state stays the same for so many ticks has fallen silent. libfranka itself waits a second of wall time.
+_SILENT_TICKS = 20
+#: Between two ticks the robot's clock runs with ours but for less than this; by more it has jumped.
+_JUMP_NS = 100_000_000
 
 
 class GripperCommand(Protocol):
@@ -67,12 +76,11 @@ class TrackingSession:
         self._inbox: list[ActionChunk | None] = []
         self._lock = threading.Lock()
         self._setpoint = SetPoint(start.end_effector, np.zeros(6), opening)
-        self._last_tick_ns = now_ns
+        self._last_tick_ns, self._last_robot_ns, self._silent_ticks = now_ns, start.robot_time_ns, 0
         self._commanded_gripper = False
         self.fresh_ns = now_ns
         self.last_chunk_ns: int | None = None
         self.mode = "tracking"
-        self.clock_offset_ns = now_ns - start.robot_time_ns
 
     @property
     def commanded(self) -> Pose:
@@ -90,18 +98,34 @@ class TrackingSession:
             self._inbox.append(None)
 
     def tick(self, now_ns: int, due_ns: int) -> Reading:
-        """One period of the loop, due at `due_ns`; returns the state it saw. Raises ArmFault when the motion has ended."""
+        """One period of the loop, due at `due_ns`; returns the state it saw. Raises ArmFault when the motion has ended, and
+        when the robot has fallen silent."""
         if not self._driver.moving:
             self._driver.raise_fault()
             raise ArmFault("the robot ended the motion without giving an error")
         self._count_lateness(now_ns - due_ns)
         reading = self._driver.read()
-        self.clock_offset_ns = now_ns - reading.robot_time_ns
+        self._watch_robot(reading, now_ns)
         self._take_inbox(now_ns)
         self._watch(now_ns)
         self._send(now_ns, reading)
         self._last_tick_ns = now_ns
         return reading
+
+    def stamp_ns(self, reading: Reading) -> int:
+        """When `reading` was taken, on the rig's clock; that of the last tick where the robot's clock has jumped since."""
+        since_ns = reading.robot_time_ns - self._last_robot_ns
+        return self._last_tick_ns + (since_ns if 0 <= since_ns < _JUMP_NS else 0)
+
+    def _watch_robot(self, reading: Reading, now_ns: int) -> None:
+        since_ns = reading.robot_time_ns - self._last_robot_ns
+        self._silent_ticks = 0 if since_ns else self._silent_ticks + 1
+        if self._silent_ticks >= _SILENT_TICKS:
+            silent_ms = self._silent_ticks * self._period_ns / 1e6
+            raise ArmFault(f"no new state of the robot for {silent_ms:.0f} ms: its network connection or the robot is down")
+        if since_ns - (now_ns - self._last_tick_ns) > _JUMP_NS:
+            logger.warning("the robot's clock has jumped forward by %.0f ms", (since_ns - (now_ns - self._last_tick_ns)) / 1e6)
+        self._last_robot_ns = reading.robot_time_ns
 
     def _take_inbox(self, now_ns: int) -> None:
         with self._lock:

@@ -17,6 +17,9 @@ from robosteer_ros.hardware.arm.bindings import Hand, open_hand
 
 logger = logging.getLogger(__name__)
 
+#: The slowest way of the fingers takes less; who does not answer by then is lost.
+CLOSE_TIMEOUT_S = 5.0
+
 
 class GripperDriver:
     """Opens and grasps; knows the latest width. `begin` and `end` bracket the time in which commands may come.
@@ -36,6 +39,7 @@ class GripperDriver:
         self._end = threading.Event()
         self._end.set()
         self._busy = threading.Event()
+        self._command: threading.Thread | None = None
         self.commands = 0
         self.error: str | None = None
         self._connect()
@@ -58,7 +62,8 @@ class GripperDriver:
 
     def begin(self) -> float:
         """Start watching; returns the measured opening in [0, 1]."""
-        self._grasped = False  # Between sessions the hand may have been opened by others.
+        # What was between sessions is nobody's failure: the hand may have been opened by others.
+        self.error, self._grasped = None, False
         if self._gripper is None or not self._read():
             self._connect()
         self._wanted = None
@@ -74,6 +79,12 @@ class GripperDriver:
         if not self._end.is_set():
             self._end.set()
             self._clock.close()
+
+    def close(self) -> None:
+        """Let a running command end: a thread inside the library while the interpreter ends would abort the process."""
+        self.end()
+        if self._command is not None:
+            self._command.join(CLOSE_TIMEOUT_S)
 
     def _connect(self) -> None:
         self._gripper, self.error = None, None
@@ -129,7 +140,8 @@ class GripperDriver:
                     if failure is not None:
                         self._fail(failure)
 
-        threading.Thread(target=block, name="gripper command", daemon=True).start()
+        self._command = threading.Thread(target=block, name="gripper command", daemon=True)
+        self._command.start()
 
     def _move(self, gripper: Hand, open_it: bool) -> str | None:
         """Do it; returns why it has failed, or None."""

@@ -131,8 +131,7 @@ class ArmController:
         if session is not None:
             try:
                 reading = self._driver.read()
-                stamp_ns = reading.robot_time_ns + session.clock_offset_ns
-                return self._arm_state(reading, stamp_ns, session.mode, session)
+                return self._arm_state(reading, session.stamp_ns(reading), session.mode, session)
             except ArmFault:
                 logger.debug("the motion ended during a read; the loop finds out by itself", exc_info=True)
         with self._read_news:
@@ -193,8 +192,11 @@ class ArmController:
         except queue.Empty:
             pass
         try:
-            self._set_reading(self._driver.read())
+            reading = self._driver.read()
+            self._set_reading(reading)
             self._unread = 0
+            if reading.robot_mode == "Reflex":
+                self._fault(ArmFault(f"{reading.errors}: the robot has stopped with this error while nothing moved"))
         except ArmFault as fault:
             # A robot at rest that falls silent for a second is no danger yet; one that stays silent is lost.
             self._unread += 1
@@ -313,6 +315,9 @@ class ArmController:
                 time.sleep(REST_PERIOD_S)
             self._driver.raise_fault()
         except ArmFault as fault:
+            if self._mode == "fault" and str(fault) not in self._error:
+                # The binding tells later than we have seen that something is wrong, but in the robot's words.
+                self._error = f"{fault}; {self._error}"
             self._fault(fault)
         finally:
             self._release()

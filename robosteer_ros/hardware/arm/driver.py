@@ -60,5 +60,10 @@ class ArmDriver(ABC):
 def describe(error: BaseException) -> str:
     """One line: the robot's error names first, as libfranka quotes them (`["cartesian_reflex"]`), then its whole message."""
     text = " ".join(str(error).split()) or type(error).__name__
-    names = re.findall(r'"(\w+)"', text)
-    return f"{', '.join(names)}: {text}" if names else text
+    names = error_names(text)
+    return f"{names}: {text}" if names else text
+
+
+def error_names(text: str) -> str:
+    """The names of errors in a text of libfranka's, which quotes them; separated by commas."""
+    return ", ".join(re.findall(r'"(\w+)"', text))

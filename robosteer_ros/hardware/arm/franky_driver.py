@@ -20,6 +20,7 @@ from franky import (
     NetworkException,
     RealtimeConfig,
     Robot,
+    RobotMode,
     TorqueStopMotion,
     Twist,
 )
@@ -28,7 +29,7 @@ from robosteer_core import rig
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.pose import Pose
 from robosteer_ros.hardware.arm.bindings import connect
-from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault, Reading, describe
+from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault, Reading, describe, error_names
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class FrankyDriver(ArmDriver):
             force=np.array(state.O_F_ext_hat_K[:3]),
             success_rate=float(state.control_command_success_rate),
             robot_mode=state.robot_mode.name,
+            errors=error_names(repr(state.current_errors)) if state.robot_mode == RobotMode.Reflex else "",
         )
 
     @property

@@ -23,12 +23,12 @@ import time
 import numpy as np
 from panda_py import Panda
 from panda_py.controllers import CartesianImpedance
-from panda_py.libfranka import RealtimeConfig
+from panda_py.libfranka import RealtimeConfig, RobotMode
 
 from robosteer_core import rig
 from robosteer_core.runtime.pose import Pose
 from robosteer_ros.hardware.arm.bindings import FCI_PORT, connect
-from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault, Reading, describe
+from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault, Reading, describe, error_names
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class PandaPyDriver(ArmDriver):
             force=np.array(state.O_F_ext_hat_K[:3]),
             success_rate=float(state.control_command_success_rate),
             robot_mode=state.robot_mode.name.removeprefix("k"),
+            errors=error_names(repr(state.current_errors)) if state.robot_mode == RobotMode.kReflex else "",
         )
 
     def _state(self):

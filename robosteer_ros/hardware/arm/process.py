@@ -33,6 +33,7 @@ def run(rig: Rig, ready: Callable[[str], None]) -> None:
         controller.run()
     finally:
         server.close()
+        gripper.close()
 
 
 def clock_reader(rig: Rig) -> Callable[[], int]:
