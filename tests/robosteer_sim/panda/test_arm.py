@@ -8,7 +8,7 @@ from robosteer_sim.fci.kinematics import ArmKinematics
 from robosteer_sim.operator import Operator
 from robosteer_sim.panda.arm import HAND_MASS_KG, JOINT_RANGES, panda_spec
 from robosteer_sim.robot import FINGER_JOINTS, JOINTS, TCP_SITE, arm_spec
-from robosteer_sim.rollout import episode
+from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
 
 
@@ -57,6 +57,10 @@ def test_it_stays_where_it_is_and_pushed_goes_on_and_stops_by_friction(panda_rig
 @pytest.mark.parametrize("task", ["press the red button", "pick up the red cube"])
 def test_the_scripted_operator_does_tasks_with_it(panda_rig, task):
     world, operator = World(panda_rig), Operator(task)
-    for _ in episode(world, panda_rig, task, 5, lambda rollout, tick: operator.act(world.truth()), 150):
-        pass
+    world.reset(task, 5)
+    rollout = Rollout(world, panda_rig)
+    for _ in range(150):
+        if world.success():
+            break
+        rollout.apply(operator.act(world.truth()))
     assert world.success() and world.truth()["failure"] is None
