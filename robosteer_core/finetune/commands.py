@@ -29,11 +29,10 @@ def finetune(
     import json
 
     import torch
-    from pydantic import ValidationError
 
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
-    from robosteer_core.errors import UserError
+    from robosteer_core.errors import settings
     from robosteer_core.finetune.heads_option import parse_heads
     from robosteer_core.finetune.train import FinetuneConfig
     from robosteer_core.finetune.train import finetune as train
@@ -41,12 +40,10 @@ def finetune(
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.vla.checkpoint import load_policy
 
-    try:
-        config = FinetuneConfig(
-            steps=steps, batch_size=batch_size, draws=draws, rank=rank, alpha=rank if alpha is None else alpha, learning_rate=lr, kv=kv, seed=seed
-        )  # fmt: skip
-    except ValidationError as error:
-        raise UserError("\n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors())) from error
+    config = settings(
+        FinetuneConfig, steps=steps, batch_size=batch_size, draws=draws, rank=rank, alpha=rank if alpha is None else alpha,
+        learning_rate=lr, kv=kv, seed=seed,
+    )  # fmt: skip
     torch.set_num_threads(threads)
     opened, base = Dataset(dataset), load_policy(policy)
     chosen, scored_part = parse_heads(heads, base.sites, n_heads)

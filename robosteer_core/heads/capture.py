@@ -1,74 +1,85 @@
-"""Read attention heads' outputs, before the output projection, while a policy looks at demonstrations.
+"""Read what attention heads and feed-forward layers put out while a policy looks at demonstrations.
 
 Robotic Steering's release reads the action expert: sample x_0 with the normal Euler steps, then run one extra suffix
-pass with x_t = x_0 at t = 0 over the same prefix, and keep the first action's token.
+pass with x_t = x_0 at t = 0 over the same prefix, and keep the first action's token. That pass is denoising step S of S;
+any earlier one may be read instead, at x_t after that many steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import nn
 
+from robosteer_core.errors import UserError
 from robosteer_core.heads.demonstrations import Demonstrations
-from robosteer_core.vla.policy import FlowPolicy, Inputs
-from robosteer_core.vla.sites import AttentionSite
+from robosteer_core.heads.tap import Read, Tap, last_valid, mean_of_images, mean_valid, one_token, tokens_from
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 
 SCORED_PART = "expert"
-
-
-class HeadTap:
-    """While open (`with`), keeps one token of every head of the given layers at each forward pass.
-
-    The reduction to that token happens inside the hook, so no token-level activations are held.
-    """
-
-    def __init__(self, model: nn.Module, sites: tuple[AttentionSite, ...], token: int) -> None:
-        self._model, self._sites, self._token = model, sites, token
-        self._kept: list[torch.Tensor | None] = [None] * len(sites)
-
-    def __enter__(self) -> HeadTap:
-        self._handles = [
-            self._model.get_submodule(site.o_proj).register_forward_pre_hook(self._hook(index))
-            for index, site in enumerate(self._sites)
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _hook(self, index: int):
-        site = self._sites[index]
-
-        def keep(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            self._kept[index] = arguments[0][:, self._token].reshape(-1, site.heads, site.head_dim).detach().clone()
-
-        return keep
-
-    def read(self) -> torch.Tensor:
-        """(batch, layers, heads, head width) of the last pass."""
-        return torch.stack(self._kept, dim=1)
+DEFAULT_READ = Read(SCORED_PART, "first_action")
 
 
 @torch.inference_mode()
-def expert_heads(policy: FlowPolicy, inputs: Inputs, noise: torch.Tensor) -> torch.Tensor:
-    """Outputs (batch, layers, heads, head width) of the action expert's heads at the first action's token.
+def read_batch(
+    policy: FlowPolicy, inputs: Inputs, noise: torch.Tensor, reads: Sequence[Read], step: int | None = None
+) -> dict[str, torch.Tensor]:
+    """What `reads` name, by their names, each (batch, *Read.shape) float32 on the CPU.
 
-    `noise` (batch, chunk, A) starts the sampling of x_0.
+    `noise` (batch, chunk, A) starts the sampling. The expert is read at denoising step `step`, 0 (x_t is the noise) to
+    the policy's number of steps (x_t is the sampled x_0, the default). Without a read of the expert nothing is sampled.
     """
-    prefix = policy.prefix(inputs)
-    sampled = policy.sample(prefix, inputs.state, noise)
-    with HeadTap(policy.model, policy.sites.part(SCORED_PART), policy.first_action_token) as tap:
-        policy.velocity(prefix, inputs.state, sampled, torch.zeros(len(sampled)))
-    return tap.read()
+    of_part = {part: [read for read in reads if read.part == part] for part in ("vision", "vlm", "expert")}
+    taps: dict[str, Tap] = {}
+
+    def tapped(part: str, reduction) -> ExitStack:
+        stack = ExitStack()
+        for read in of_part[part]:
+            taps[read.name] = stack.enter_context(Tap(policy.model, read.paths(policy.sites), reduction(read)))
+        return stack
+
+    with tapped("vision", lambda _: mean_of_images(len(inputs.ids))):
+        embeddings, mask = policy.embed(inputs)
+    with tapped("vlm", lambda read: last_valid(mask) if read.token == "last_prefix" else mean_valid(mask)):
+        hidden, key_values = policy.run_backbone(embeddings, mask)
+    if of_part["expert"]:
+        prefix, first = Prefix(key_values, mask, hidden), policy.first_action_token
+        noisy, time = noisy_actions(policy, prefix, inputs.state, noise, step)
+        with tapped("expert", lambda read: one_token(first) if read.token == "first_action" else tokens_from(first)):
+            policy.velocity(prefix, inputs.state, noisy, time)
+    return {read.name: taps[read.name].read().reshape(-1, *read.shape(policy.sites)).float().cpu() for read in reads}
+
+
+def noisy_actions(
+    policy: FlowPolicy, prefix: Prefix, state: torch.Tensor, noise: torch.Tensor, step: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_t (batch, chunk, A) after `step` Euler steps (default all), and its t (batch,). Raises UserError for a step outside."""
+    steps = policy.config.flow_steps
+    if step is None or step == steps:
+        return policy.sample(prefix, state, noise), torch.zeros(len(noise), device=noise.device)
+    if not 0 <= step < steps:
+        raise UserError(f"the policy takes {steps} denoising steps; expected a step of 0 to {steps}; found {step}")
+    actions = noise
+    for done in range(step):
+        time = torch.full((len(noise),), 1.0 - done / steps, device=noise.device)
+        actions = actions - policy.velocity(prefix, state, actions, time) / steps
+    return actions, torch.full((len(noise),), 1.0 - step / steps, device=noise.device)
 
 
 def capture(
-    policy: FlowPolicy, demonstrations: Demonstrations, *, seed: int = 0, batch_size: int = 64, progress: Progress | None = None
+    policy: FlowPolicy,
+    demonstrations: Demonstrations,
+    read: Read = DEFAULT_READ,
+    *,
+    step: int | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
 ) -> np.ndarray:
-    """`expert_heads` of every frame, (N, layers, heads, head width) float32.
+    """One read of every frame, (N, *Read.shape) float32.
 
     Each frame has noise of its own, drawn from `seed` and the frame's number in the dataset, so that the result depends
     neither on the batches nor on which other frames are captured.
@@ -77,13 +88,15 @@ def capture(
     parts = []
     for start in range(0, len(demonstrations), batch_size):
         batch = slice(start, start + batch_size)
-        noise = torch.stack([_noise(policy, seed, int(row)) for row in demonstrations.rows[batch]])
-        parts.append(expert_heads(policy, demonstrations.inputs(policy, batch), noise).numpy())
+        noise = frame_noise(policy, demonstrations, batch, seed)
+        parts.append(read_batch(policy, demonstrations.inputs(policy, batch), noise, [read], step)[read.name].numpy())
         if progress:
             progress.advance(task, len(noise))
     return np.concatenate(parts)
 
 
-def _noise(policy: FlowPolicy, seed: int, row: int) -> torch.Tensor:
-    drawn = np.random.default_rng([seed, row]).standard_normal((policy.chunk_size, policy.action_dim))
-    return torch.from_numpy(drawn.astype(np.float32))
+def frame_noise(policy: FlowPolicy, demonstrations: Demonstrations, batch: slice | np.ndarray, seed: int) -> torch.Tensor:
+    """(batch, chunk, A) standard normal, each frame's from `seed` and its number in the dataset."""
+    shape = policy.chunk_size, policy.action_dim
+    drawn = [np.random.default_rng([seed, int(row)]).standard_normal(shape).astype(np.float32) for row in demonstrations.rows[batch]]
+    return torch.from_numpy(np.stack(drawn)).to(policy.device)

@@ -8,7 +8,7 @@ from typing import Sequence
 import numpy as np
 from rich.progress import Progress
 
-from robosteer_core.episodes.reader import Dataset
+from robosteer_core.episodes.reader import Arrays, Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.vla.config import Statistics, new_statistics
 from robosteer_core.vla.images import store
@@ -83,10 +83,13 @@ def fit(policy: Policy, dataset: Dataset) -> None:
 
 
 def load_demonstrations(
-    dataset: Dataset, policy: Policy, rows: np.ndarray | None = None, progress: Progress | None = None
+    dataset: Dataset, policy: Policy, rows: np.ndarray | None = None, progress: Progress | None = None, *, arrays: Arrays | None = None
 ) -> Demonstrations:
-    """Read frames `rows` (increasing; default all) and bring their images to the policy's size."""
-    arrays = dataset.arrays()
+    """Read frames `rows` (increasing; default all) and bring their images to the policy's size.
+
+    `arrays` are the dataset's where they are known already.
+    """
+    arrays = dataset.arrays() if arrays is None else arrays
     rows = np.arange(len(arrays)) if rows is None else rows
     cameras, size = camera_map(policy.config.cameras, dataset.cameras), policy.config.image_size
     images = {name: np.empty((len(rows), size, size, 3), np.uint8) for name in cameras}
@@ -95,7 +98,8 @@ def load_demonstrations(
         place = 0
         for episode in dataset.episodes:
             wanted = set((rows[(rows >= episode.first_frame) & (rows < episode.first_frame + episode.length)] - episode.first_frame).tolist())
-            for frame, image in enumerate(dataset.images(episode.index, source, 0, max(wanted, default=-1) + 1)):
+            first, stop = min(wanted, default=0), max(wanted, default=-1) + 1
+            for frame, image in enumerate(dataset.images(episode.index, source, first, stop), first):
                 if frame in wanted:
                     images[name][place] = store(image, size, policy.image_rule)
                     place += 1

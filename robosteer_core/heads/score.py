@@ -122,3 +122,20 @@ def _nearest(distances: torch.Tensor, most: int) -> torch.Tensor:
 def _in_order(distances: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
     rounded = (distances.gather(1, candidates) / TIE_DISTANCE).round()
     return candidates.gather(1, rounded.sort(dim=1, stable=True).indices)
+
+
+def chance_error(actions: np.ndarray, episodes: np.ndarray, k: int) -> float:
+    """Expected mean squared error where the k frames are drawn at random out of the other episodes': what features reach
+    that say nothing.
+
+    |a_i - m|^2 + s^2 / k (n - k) / (n - 1) with the mean m and the variance s^2 of the n frames to draw from.
+    """
+    actions, total = np.asarray(actions, np.float64), 0.0
+    for episode in np.unique(episodes):
+        others, own = actions[episodes != episode], actions[episodes == episode]
+        if len(others) == 0:
+            return float("nan")
+        count = min(k, len(others))
+        drawn = others.var(0) / count * (len(others) - count) / max(len(others) - 1, 1)
+        total += float(((own - others.mean(0)) ** 2 + drawn).sum())
+    return total / actions.size
