@@ -25,7 +25,7 @@ WEIGHTS_FILE, INDEX_FILE, MODEL_FILE = "model.safetensors", "model.safetensors.i
 STATISTICS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
 
 #: The module of each family, with a function `load(folder, config)`; imported when a checkpoint of it is opened.
-FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family in ("pi0", "pi05", "smolvla")}
+FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family in ("pi0", "pi05", "smolvla", "openvla", "openvla_oft")}
 
 
 def load_policy(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Policy:

@@ -16,11 +16,13 @@ def resize(image: np.ndarray, size: int, rule: str = "robosteer") -> np.ndarray:
 
     `robosteer`: averages over areas; the aspect ratio is not kept. `openpi`: the largest that fits, bilinear with
     antialiasing, centred on black. `lerobot`: the same without antialiasing, in fractions. `smolvla`: as `lerobot`, at
-    the lower right of black. `openvla`: bicubic with antialiasing; the aspect ratio is not kept. `openvla_crop`: the
-    centre of that, 0.9 of the area, brought back to size bilinearly, as OpenVLA's and OpenVLA-OFT's evaluations do.
+    the lower right of black. `openvla`: bicubic with antialiasing; the aspect ratio is not kept. `openvla_crop`: Lanczos with
+    antialiasing, and of that the centre, 0.9 of the area, brought back to size bilinearly, as evaluations of finetuned
+    OpenVLA and OpenVLA-OFT do (they also send the image through JPEG first, which is left out); `openvla_whole` is that
+    without the crop.
     """
     if rule == "openvla_crop":
-        return _cropped(resize(image, size, "openvla"), size)
+        return _cropped(resize(image, size, "openvla_whole"), size)
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
@@ -28,6 +30,8 @@ def resize(image: np.ndarray, size: int, rule: str = "robosteer") -> np.ndarray:
         return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
     if rule == "openvla":
         return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    if rule == "openvla_whole":
+        return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
     ratio = max(width / size, height / size)
     inner_height, inner_width = int(height / ratio), int(width / ratio)
     if rule == "openpi":
@@ -45,7 +49,7 @@ def resize(image: np.ndarray, size: int, rule: str = "robosteer") -> np.ndarray:
 
 def store(image: np.ndarray, size: int, rule: str) -> np.ndarray:
     """An image to be kept, (size, size, 3) uint8: `resize` makes of it what it makes of the image itself, to half a level."""
-    return np.rint(resize(image, size, rule.removesuffix("_crop"))).astype(np.uint8)
+    return np.rint(resize(image, size, rule.replace("_crop", "_whole"))).astype(np.uint8)
 
 
 def _cropped(image: np.ndarray, size: int) -> np.ndarray:

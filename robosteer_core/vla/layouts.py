@@ -37,6 +37,8 @@ def describe(folder: Path) -> PolicyConfig:
         return _lerobot(folder, said)
     if "action_horizon" in said:
         return _openpi(folder, said)
+    if said.get("model_type") == "openvla":
+        return _openvla(folder, said)
     raise UserError(
         f"no policy in {folder}: expected {CONFIG_FILE}, or a {MODEL_FILE} of lerobot (with `type`), openpi (with "
         f"`action_horizon`) or OpenVLA (with `model_type`: openvla)"
@@ -152,3 +154,36 @@ def _openpi_normalisation(path: Path, content: Mapping[str, Any], key: str, quan
     if quantiles:
         return Quantiles(low=first, high=tuple(high + 1e-6 for high in second))
     return Normalisation(mean=first, std=tuple(deviation + 1e-6 for deviation in second))
+
+
+# --- OpenVLA and OpenVLA-OFT ----------------------------------------------------------------------------------------
+
+
+def _openvla(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
+    if said.get("n_action_bins", 256) != 256 or not said.get("use_fused_vision_backbone", True):
+        raise UserError(f"{folder / MODEL_FILE}: expected OpenVLA's 256 bins and two vision towers")
+    path = folder / "dataset_statistics.json"  # of a finetuned checkpoint; the base keeps them in its configuration
+    known = read_json(path) if path.is_file() else said.get("norm_stats") or {}
+    oft = any(folder.glob("action_head--*checkpoint.pt"))
+    sizes, names = said.get("image_sizes") or [224], ", ".join(known) or "none"
+    state, action = _as_it_is(0), _as_it_is(7)
+    if len(known) == 1:
+        ((name, statistics),) = known.items()
+        # OFT takes the bounds of its ALOHA data, which have 14 dimensions, else their quantiles.
+        columns = ("min", "max") if oft and "aloha" in name.lower() else ("q01", "q99")
+        action = _openvla_normalisation(folder, statistics, "action", columns)
+        if oft and any(folder.glob("proprio_projector--*checkpoint.pt")):
+            state = _openvla_normalisation(folder, statistics, "proprio", columns)
+    else:
+        _LOG.warning("%s has statistics of several datasets or none (%s): actions are taken as they are; give it a %s", folder, names, CONFIG_FILE)
+    cameras = ("image", "wrist_image") if oft else ("image",)
+    return _config("openvla_oft" if oft else "openvla", "openvla_crop" if oft else "openvla", cameras, sizes[0], 96, 1, state, action)
+
+
+def _openvla_normalisation(folder: Path, statistics: Mapping[str, Any], key: str, columns: tuple[str, str]) -> Quantiles:
+    try:
+        low, high = (tuple(map(float, statistics[key][column])) for column in columns)
+        mask = statistics[key].get("mask")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} does not hold the statistics of {key}: {error!r}") from error
+    return Quantiles(low=low, high=high, mask=None if mask is None else tuple(map(bool, mask)), clip=True)

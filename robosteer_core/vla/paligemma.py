@@ -114,7 +114,7 @@ class PaliGemmaPolicy(FlowPolicy):
 
     def _sites(self) -> Sites:
         """The backbone reaches the actions through keys and values alone, so queries and outputs of its last layer do not."""
-        config = self.model.config
+        config = self.sizes
         text = config.vlm_config.text_config
         return Sites({
             "vision": encoder_layers("vision", "model.vlm.vision_tower.encoder.layers", config.vlm_config.vision_config),
@@ -125,18 +125,6 @@ class PaliGemmaPolicy(FlowPolicy):
     @property
     def core(self) -> PI0Model:
         return self.model.model
-
-    @property
-    def chunk_size(self) -> int:
-        return self.model.config.chunk_size
-
-    @property
-    def action_dim(self) -> int:
-        return self.model.config.max_action_dim
-
-    @property
-    def state_dim(self) -> int:
-        return self.model.config.max_state_dim
 
     @property
     def backbone(self):

@@ -31,6 +31,10 @@ class Pi0Policy(PaliGemmaPolicy):
     first_action_token = 1
     model: PI0ForConditionalGeneration
 
+    @property
+    def sizes(self) -> PI0Config:
+        return self.model.config
+
     def time_features(self, time: torch.Tensor) -> torch.Tensor:
         return self.model.embed_action_time.sinusoid_embeds(time)
 

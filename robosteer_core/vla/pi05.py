@@ -44,7 +44,7 @@ class Pi05Model(nn.Module):
 
     def __init__(self, config: PI0Config) -> None:
         super().__init__()
-        self.config = config
+        self.sizes = config  # not `config`: PEFT would take this for a model of transformers
         self.model = PI0Model(config)
         expert, width = self.model.dit, config.dit_config.hidden_size
         epsilon = config.dit_config.rms_norm_eps
@@ -72,7 +72,7 @@ class Pi05Policy(PaliGemmaPolicy):
         return self.tokenizer([prompt(text, bins) for text, bins in zip(instructions, state_bins(self.config.state.normalise(state)))])
 
     def time_features(self, time: torch.Tensor) -> torch.Tensor:
-        config = self.model.config
+        config = self.sizes
         width = config.dit_config.hidden_size
         embedded = F.silu(self.model.time_mlp_in(sinusoid(time, width, config.min_period, config.max_period).to(self.dtype)))
         return F.silu(self.model.time_mlp_out(embedded))
@@ -91,7 +91,7 @@ class Pi05Policy(PaliGemmaPolicy):
                 name = name.replace(ours, theirs) if name.startswith(ours) else name
             tensors[f"model.{name}"] = tensor.contiguous()
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        config = self.model.config
+        config = self.sizes
         said = {key: getattr(config, key) for key in ("chunk_size", "max_action_dim", "max_state_dim", "num_inference_steps", "min_period", "max_period")}
         (folder / MODEL_FILE).write_text(json.dumps({"type": "pi05"} | said, indent=2) + "\n")
 

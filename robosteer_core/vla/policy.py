@@ -198,6 +198,23 @@ class FlowPolicy(Policy):
     first_action_token: ClassVar[int]
 
     @property
+    def sizes(self):
+        """The model's sizes and its constants of times: `chunk_size`, `max_action_dim`, `max_state_dim`, `min_period`, ..."""
+        return self.model.sizes
+
+    @property
+    def chunk_size(self) -> int:
+        return self.sizes.chunk_size
+
+    @property
+    def action_dim(self) -> int:
+        return self.sizes.max_action_dim
+
+    @property
+    def state_dim(self) -> int:
+        return self.sizes.max_state_dim
+
+    @property
     @abstractmethod
     def backbone(self) -> nn.Module:
         """The language model of the VLM (part `vlm`)."""
@@ -273,9 +290,9 @@ class FlowPolicy(Policy):
 
     def draw_time(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Times of training, 0.999 Beta(1.5, 1) + 0.001: for Beta(a, 1) the quantile function is u^(1/a)."""
-        config = self.model.config
+        sizes = self.sizes
         uniform = torch.rand(count, generator=generator)
-        return (config.time_sampling_scale * uniform ** (1 / config.time_sampling_beta_alpha) + config.time_sampling_offset).to(self.device)
+        return (sizes.time_sampling_scale * uniform ** (1 / sizes.time_sampling_beta_alpha) + sizes.time_sampling_offset).to(self.device)
 
 
 def sinusoid(time: torch.Tensor, width: int, min_period: float, max_period: float) -> torch.Tensor:

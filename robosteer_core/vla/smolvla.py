@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +52,13 @@ class SmolVLASizes:
     time_sampling_scale: float = 0.999
     time_sampling_offset: float = 0.001
 
-    def to_dict(self) -> dict[str, Any]:
-        """PEFT asks for it."""
-        return asdict(self) | {"vlm": self.vlm.to_dict(), "expert": self.expert.to_dict()}
-
 
 class SmolVLAModel(nn.Module):
     """The weights: transformers' SmolVLM, a Llama as expert, and the projections."""
 
     def __init__(self, config: SmolVLASizes) -> None:
         super().__init__()
-        self.config = config
+        self.sizes = config
         self.vlm, self.lm_expert = SmolVLMModel(config.vlm), LlamaModel(config.expert)
         self.lm_expert.embed_tokens = None  # it never reads words
         text, width = config.vlm.text_config, config.expert.hidden_size
@@ -101,25 +97,13 @@ class SmolVLAPolicy(FlowPolicy):
 
     def _sites(self) -> Sites:
         """The expert reads the VLM's last layer by its keys and values alone, so queries and outputs of that do not reach it."""
-        config = self.model.config
+        config = self.sizes
         text = config.vlm.text_config
         return Sites({
             "vision": encoder_layers("vision", "vlm.vision_model.encoder.layers", config.vlm.vision_config),
             "vlm": decoder_layers("vlm", "vlm.text_model.layers", text, last_reaching=text.num_hidden_layers - 2),
             "expert": decoder_layers("expert", "lm_expert.layers", config.expert),
         })  # fmt: skip
-
-    @property
-    def chunk_size(self) -> int:
-        return self.model.config.chunk_size
-
-    @property
-    def action_dim(self) -> int:
-        return self.model.config.max_action_dim
-
-    @property
-    def state_dim(self) -> int:
-        return self.model.config.max_state_dim
 
     @property
     def backbone(self):
@@ -177,7 +161,7 @@ class SmolVLAPolicy(FlowPolicy):
         return found
 
     def time_features(self, time: torch.Tensor) -> torch.Tensor:
-        config = self.model.config
+        config = self.sizes
         return sinusoid(time, config.expert.hidden_size, config.min_period, config.max_period).to(self.dtype)
 
     def step(self, prefix: Prefix, frame: CrossFrame, state: torch.Tensor, noisy: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -205,7 +189,7 @@ class SmolVLAPolicy(FlowPolicy):
             theirs = next((name.replace(ours, there, 1) for ours, there in _NAMES.items() if name.startswith(ours)), f"model.{name}")
             tensors[theirs] = tensor.contiguous()
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        said = {key: getattr(self.model.config, key) for key in ("chunk_size", "max_state_dim", "max_action_dim", "min_period", "max_period")}
+        said = {key: getattr(self.sizes, key) for key in ("chunk_size", "max_state_dim", "max_action_dim", "min_period", "max_period")}
         (folder / MODEL_FILE).write_text(json.dumps({"type": "smolvla"} | said, indent=2) + "\n")
 
 

@@ -183,6 +183,70 @@ def smolvla(folder, tensors=None, **more):
     return tensors
 
 
+# Both of OpenVLA's towers have 16 heads, its Llama heads 128 wide; the rest is small.
+DINO, SIGLIP, LLAMA, LLAMA_HEADS, WORDS = 64, 48, 40, (2, 2, 128), 384
+BINNED = 320  # words of the vocabulary that are not there to pad it
+
+
+def timm(path, width, depth, registers=0, scales=False):
+    """A vision transformer as timm names its parts."""
+    tensors = {f"{path}.pos_embed": torch.randn(1, 4, width) * 0.1, f"{path}.patch_embed.proj.weight": torch.randn(width, 3, 4, 4) * 0.1,
+               f"{path}.patch_embed.proj.bias": torch.randn(width) * 0.1}  # fmt: skip
+    if registers:
+        tensors |= {f"{path}.cls_token": torch.randn(1, 1, width), f"{path}.reg_token": torch.randn(1, registers, width)}
+    for block in range(depth):
+        at = f"{path}.blocks.{block}"
+        tensors |= linear(f"{at}.attn.qkv", 3 * width, width) | linear(f"{at}.attn.proj", width, width)
+        tensors |= linear(f"{at}.mlp.fc1", 2 * width, width) | linear(f"{at}.mlp.fc2", width, 2 * width)
+        tensors |= layer_norm(f"{at}.norm1", width) | layer_norm(f"{at}.norm2", width)
+        if scales:
+            tensors |= {f"{at}.{name}.scale_factor": torch.randn(width) for name in ("ls1", "ls2")}
+    return tensors | layer_norm(f"{path}.norm", width)
+
+
+def openvla_tensors():
+    torch.manual_seed(5)
+    first, second = "vision_backbone.featurizer", "vision_backbone.fused_featurizer"
+    tensors = timm(first, DINO, 3, registers=4, scales=True) | timm(second, SIGLIP, 4)
+    tensors |= {f"{second}.attn_pool.latent": torch.randn(1, 1, SIGLIP)} | linear(f"{second}.attn_pool.kv", 2 * SIGLIP, SIGLIP)
+    both = DINO + SIGLIP
+    tensors |= linear("projector.fc1", 4 * both, both) | linear("projector.fc2", LLAMA, 4 * both) | linear("projector.fc3", LLAMA, LLAMA)
+    tensors |= decoder("language_model.model", LLAMA, 56, LLAMA_HEADS, norm=scale)
+    tensors |= {"language_model.model.embed_tokens.weight": torch.randn(WORDS, LLAMA)}
+    return tensors | linear("language_model.lm_head", WORDS, LLAMA, bias=False)
+
+
+def openvla(folder, tensors=None, datasets=("bridge_orig",), oft=False, shards=2, chunk_name="libero_spatial_no_noops"):
+    """As `openvla/openvla-7b` lies on the hub; with `oft` as OpenVLA-OFT's merged checkpoints do, head and projector beside."""
+    folder.mkdir()
+    tensors = openvla_tensors() if tensors is None else tensors
+    save_shards(folder, tensors, shards)
+    known = statistics({"action": 7, "proprio": STATE}, ("mean", "std", "q01", "q99", "min", "max"))
+    described = {key: {column: known[key, column].tolist() for column in ("mean", "std", "q01", "q99", "min", "max")} for key in ("action", "proprio")}
+    described["action"]["mask"] = [True] * 6 + [False]
+    norm_stats = {name: described | {"num_transitions": 10} for name in datasets}
+    write_json(folder / "config.json", {
+        "model_type": "openvla", "architectures": ["OpenVLAForActionPrediction"], "arch_specifier": "no-align+fused-gelu-mlp", "n_action_bins": 256,
+        "image_sizes": [IMAGE, IMAGE], "image_resize_strategy": "resize-naive", "llm_backbone_id": "llama2-7b-pure", "pad_to_multiple_of": 64,
+        "text_config": {"model_type": "llama", "pad_token_id": 0, "torch_dtype": "bfloat16", "vocab_size": WORDS}, "norm_stats": norm_stats,
+        "use_fused_vision_backbone": True, "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+    })  # fmt: skip
+    characters(folder / "tokenizer.json", "<unk>", "<s>", "</s>")
+    if not oft:
+        return tensors, {}, {}
+    write_json(folder / "dataset_statistics.json", {chunk_name: described})
+    torch.manual_seed(6)
+    head = layer_norm("model.layer_norm1", 7 * LLAMA) | linear("model.fc1", 24, 7 * LLAMA) | layer_norm("model.layer_norm2", 24)
+    head |= linear("model.fc2", 7, 24)
+    for block in range(2):
+        at = f"model.mlp_resnet_blocks.{block}.ffn"
+        head |= layer_norm(f"{at}.0", 24) | linear(f"{at}.1", 24, 24)
+    proprio = linear("fc1", LLAMA, STATE) | linear("fc2", LLAMA, LLAMA)
+    torch.save({f"module.{name}": tensor for name, tensor in head.items()}, folder / "action_head--150000_checkpoint.pt")
+    torch.save(proprio, folder / "proprio_projector--150000_checkpoint.pt")
+    return tensors, head, proprio
+
+
 def assert_eligible(policy):
     """Eligible heads and feed-forward layers are those whose rows got a gradient from what was just run backwards."""
     for part in policy.sites.parts:

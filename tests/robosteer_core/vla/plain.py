@@ -42,3 +42,42 @@ def mlp(tensors, name, x):
     """Two linear layers with a SiLU between them."""
     first, second = ((tensors[f"{name}_{part}.weight"], tensors[f"{name}_{part}.bias"]) for part in ("in", "out"))
     return F.linear(F.silu(F.linear(x, *first)), *second)
+
+
+def gated(tensors, at, x):
+    """Llama's feed-forward network."""
+    up, gate = (F.linear(x, tensors[f"{at}.{name}_proj.weight"]) for name in ("up", "gate"))
+    return F.linear(F.silu(gate) * up, tensors[f"{at}.down_proj.weight"])
+
+
+def llama(tensors, path, x, positions, mask, layers, width, epsilon):
+    """Hidden states after the last norm, of all layers over all tokens."""
+    for layer in range(layers):
+        at = f"{path}.layers.{layer}"
+        normed = rms(x, tensors[f"{at}.input_layernorm.weight"], epsilon)
+        q, k, v = (F.linear(normed, tensors[f"{at}.self_attn.{name}_proj.weight"]).unflatten(-1, (-1, width)) for name in "qkv")
+        x = x + F.linear(mix(rotate(q, positions), rotate(k, positions), v, mask), tensors[f"{at}.self_attn.o_proj.weight"])
+        x = x + gated(tensors, f"{at}.mlp", rms(x, tensors[f"{at}.post_attention_layernorm.weight"], epsilon))
+    return rms(x, tensors[f"{path}.norm.weight"], epsilon)
+
+
+def timm(tensors, path, pixels, blocks, heads=16):
+    """Patch tokens (B, patches, width) after the first `blocks` blocks of a vision transformer as timm builds it."""
+    def linear(name, x):
+        return F.linear(x, tensors[f"{path}.{name}.weight"], tensors[f"{path}.{name}.bias"])
+
+    def norm(name, x):
+        return F.layer_norm(x, x.shape[-1:], tensors[f"{path}.{name}.weight"], tensors[f"{path}.{name}.bias"], 1e-6)
+
+    weight, bias = (tensors[f"{path}.patch_embed.proj.{kind}"] for kind in ("weight", "bias"))
+    x = F.conv2d(pixels, weight, bias, stride=weight.shape[-1]).flatten(2).transpose(1, 2) + tensors[f"{path}.pos_embed"]
+    before = [tensors[f"{path}.{name}"].expand(len(x), -1, -1) for name in ("cls_token", "reg_token") if f"{path}.{name}" in tensors]
+    extra, x = sum(part.shape[1] for part in before), torch.cat([*before, x], 1)
+    everything = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool)
+    for block in range(blocks):
+        at = f"blocks.{block}"
+        q, k, v = linear(f"{at}.attn.qkv", norm(f"{at}.norm1", x)).unflatten(-1, (3, heads, -1)).unbind(2)
+        x = x + linear(f"{at}.attn.proj", mix(q, k, v, everything)) * tensors.get(f"{path}.{at}.ls1.scale_factor", 1.0)
+        inner = F.gelu(linear(f"{at}.mlp.fc1", norm(f"{at}.norm2", x)))
+        x = x + linear(f"{at}.mlp.fc2", inner) * tensors.get(f"{path}.{at}.ls2.scale_factor", 1.0)
+    return x[:, extra:]

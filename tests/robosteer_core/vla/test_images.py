@@ -57,15 +57,20 @@ def cubic(x):
     return np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
 
 
-def test_openvla_shrinks_bicubically_to_the_whole_square():
+def lanczos(x):
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+@pytest.mark.parametrize("rule, kernel", [("openvla", cubic), ("openvla_whole", lanczos)])
+def test_openvla_shrinks_to_the_whole_square(rule, kernel):
     def weights(count, size):
         scale = size / count
-        found = cubic((np.arange(size) - ((np.arange(count) + 0.5) * scale - 0.5)[:, None]) / scale)
+        found = kernel((np.arange(size) - ((np.arange(count) + 0.5) * scale - 0.5)[:, None]) / scale)
         return found / found.sum(1, keepdims=True)
 
     smooth = (np.add.outer(np.arange(24) * 4, np.arange(32) * 3)[..., None] + [0, 10, 20]).astype(np.uint8)
     wanted = np.einsum("ah,hwc,bw->abc", weights(12, 24), smooth.astype(float), weights(12, 32))
-    assert np.abs(resize(smooth, 12, "openvla") - wanted).max() <= 1.01
+    assert np.abs(resize(smooth, 12, rule) - wanted).max() <= 1.01
 
 
 def test_the_central_crop_keeps_nine_tenths_of_the_area():

@@ -10,8 +10,11 @@ from torch.nn import functional as F
 
 import hub
 from plain import blocks, mix, mlp, rms, rotate, sinusoid
+from robosteer_core.adapters.slices import head_slices
+from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.sites import Head
 
 MODEL = "paligemma_with_expert"
 WORDS = f"{MODEL}.paligemma.lm_head.weight"
@@ -207,6 +210,15 @@ def test_heads_are_eligible_whose_queries_get_a_gradient_from_the_action(folder)
     velocity = policy.velocity(policy.prefix(inputs), inputs.state, torch.randn(1, hub.CHUNK, hub.PADDED), torch.tensor([0.5]))
     velocity.square().sum().backward()
     hub.assert_eligible(policy)
+
+
+@pytest.mark.parametrize("folder", ["lerobot pi05"], indirect=True)
+def test_heads_of_a_pi05_can_be_adapted(folder):
+    policy = load_policy(folder[0])
+    add_adapter(policy.model, head_slices(policy.sites, [Head("vlm", 1, 0), Head("expert", 2, 7)]), 2, 2.0)
+    inputs = policy.inputs(images(), np.zeros((2, hub.STATE)), ["go", "go on"])
+    policy.losses(inputs, torch.randn(2, hub.CHUNK, hub.PADDED), torch.Generator().manual_seed(0)).mean().backward()
+    assert len([name for name, parameter in policy.model.named_parameters() if parameter.grad is not None and "lora" in name]) == 8
 
 
 def damaged(path, how):
