@@ -36,6 +36,8 @@ def read_sentencepiece(path: Path) -> Tokenizer:
         raise UserError(f"{path} is no SentencePiece model ({error!r}); copy it again") from error
     if not pieces or kind != _BYTE_PAIRS:
         raise UserError(f"{path}: expected a SentencePiece model of byte pairs, as PaliGemma's; found {len(pieces)} pieces of kind {kind}")
+    if dummy_prefix:
+        raise UserError(f"{path} puts a space before every text, as Llama's does and PaliGemma's does not; give its tokenizer.json instead")
     ids = {text: number for number, (text, _, _) in enumerate(pieces)}
     # A piece is made of the pair of pieces that join into it; the better its score, the earlier.
     ordinary = sorted(((score, text) for text, score, kind in pieces if kind == 1 and len(text) > 1), key=lambda pair: -pair[0])
@@ -47,8 +49,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     unknown = next((text for text, _, kind in pieces if kind == _UNKNOWN), None)
     bytes_too = any(kind == _BYTE for _, _, kind in pieces)
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=bytes_too))
-    spaces = [normalizers.Replace(" ", _SPACE)]
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), *spaces] if dummy_prefix else spaces)
+    tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text, _, kind in pieces if kind in (_UNKNOWN, _CONTROL)])
