@@ -103,9 +103,7 @@ class PandaPyDriver(ArmDriver):
                 self._panda.raise_error()
             except builtins.Exception as error:
                 self._failure = error
-                # The loop has ended: this only lets the binding know.
-                self._panda.stop_controller()
-                self._motion = None
+                self._let_go()
 
     def begin_tracking(self, pose: Pose) -> None:
         # The binding cannot clip the spring: what bounds its force while this process stands still and someone pushes the
@@ -141,7 +139,14 @@ class PandaPyDriver(ArmDriver):
                 raise ArmFault(f"the arm came to rest {short:.3f} rad from home")
         except builtins.Exception as error:
             self._failure = error
-        self._panda.stop_controller()  # Its loop has ended, yet it counts as running: states would stay as they are.
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """After a motion's loop has ended, by itself or by a fault: until then it counts as running, with old states."""
+        try:
+            self._panda.stop_controller()
+        except builtins.Exception:
+            logger.debug("no state of the robot after a motion", exc_info=True)
         self._motion = None
 
     def begin_stop(self) -> None:
@@ -168,8 +173,7 @@ class PandaPyDriver(ArmDriver):
             self._panda.raise_error()
         except builtins.Exception as error:
             self._failure = error
-            self._panda.stop_controller()
-        self._motion = None
+        self._let_go()
 
     def _end_home(self) -> None:
         # Before the way home has begun there is nothing to stop, and just when it begins a stop is forgotten.
