@@ -3,8 +3,14 @@
     import gymnasium
     environment = gymnasium.make("robosteer_sim.environment:robosteer/Lab-v0", task="press the red button")
 
-The part before the colon has Gymnasium import this module, which registers the environment (Gymnasium 1.x looks for no
-entry points); after an import of it the name alone will do.
+The part before the colon has Gymnasium import this module, which registers the environment (Gymnasium 1.4 looks for no
+entry points); after an import of it the name alone will do. Several in processes of their own:
+
+    gymnasium.make_vec(name, num_envs=8, vectorization_mode="async",
+                       vector_kwargs={"context": "spawn", "shared_memory": False})
+
+`spawn`, because an OpenGL context does not survive a fork; without shared memory, because Gymnasium 1.4 never refreshes
+a text (here the instruction) that lies in it.
 """
 
 from __future__ import annotations

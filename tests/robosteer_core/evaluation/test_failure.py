@@ -1,0 +1,28 @@
+"""One class per failed trial."""
+
+import pytest
+
+from robosteer_core.evaluation.failure import classify
+
+REACHED = {"success": False, "failure": None, "reached": True, "dropped": False}
+
+
+@pytest.mark.parametrize(
+    ("truth", "refused", "interventions", "expected"),
+    [
+        ({"success": True}, False, {"step": 3}, None),
+        ({"failure": "wrong object: red_cube"}, True, {}, "limit"),
+        ({"failure": "wrong object: red_cube", "dropped": True}, False, {"step": 1}, "wrong object"),
+        ({"dropped": True, "failure": "the cube fell"}, False, {}, "dropped"),
+        ({"failure": "pressed instead of touched"}, False, {"step": 1}, "spoiled"),
+        ({"reached": False}, False, {"non_finite": 1}, "limit"),
+        ({"reached": False}, False, {"speed": 99, "workspace": 5, "distance": 2, "angular_speed": 1}, "never reached"),
+        ({}, False, {}, "time-out"),
+    ],
+)
+def test_the_first_that_applies(truth, refused, interventions, expected):
+    assert classify(REACHED | truth, refused, interventions) == expected
+
+
+def test_a_lab_that_does_not_tell_what_was_reached_leaves_the_time_out():
+    assert classify({"success": False, "failure": None}, False, {}) == "time-out"

@@ -1,0 +1,158 @@
+"""`robosteer eval` as a user runs it: what it prints and writes, what it refuses, and how it goes on after a crash."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from robosteer_core.cli import main
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.evaluation import Evaluation
+from robosteer_core.evaluation.trials import Cell, TrialRecord
+from robosteer_core.rig import load_rig
+
+TOUCH, PRESS = "touch the red button", "press the red button"
+EVAL = [sys.executable, "-m", "robosteer_core.cli", "eval"]
+
+
+def records(folder):
+    _, *lines = (folder / "trials.jsonl").read_text().splitlines()
+    return [TrialRecord.model_validate_json(line) for line in lines]
+
+
+def outcomes(folder):
+    return {r.trial: (r.success, r.failure, r.robot_s, r.ticks, r.digest) for r in records(folder)}
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    """The scripted operator on two tasks under two variations, two seeds each, in one process."""
+    out = tmp_path_factory.mktemp("eval") / "run"
+    words = ["--policy", "scripted", "--task", TOUCH, "--task", PRESS, "--variation", "none", "--variation", "start"]
+    done = subprocess.run([*EVAL, *words, "--trials", "2", "--json", "-", "--out", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out, done, words
+
+
+def test_standard_output_holds_the_list_alone(tried):
+    out, done, _ = tried
+    rows = json.loads(done.stdout)
+    assert [sorted(row) for row in rows] == [sorted(["policy", "task", "variation", "successes", "trials", "wilson_95", "wall_s"])] * 4
+    assert [(row["task"], row["variation"]) for row in rows] == [(t, v) for t in (TOUCH, PRESS) for v in ("none", "start")]
+    assert all(row["trials"] == 2 and 0 <= row["wilson_95"][0] <= row["wilson_95"][1] <= 1 for row in rows)
+    assert sum(row["successes"] for row in rows) == sum(record.success for record in records(out))
+
+
+def test_the_table_has_every_trial(tried):
+    out, _, _ = tried
+    table = pq.read_table(out / "trials.parquet").to_pylist()
+    assert len(table) == 8
+    assert {(row["task"], row["variation"], row["seed"]) for row in table} == {
+        (task, variation, seed) for task in (TOUCH, PRESS) for variation in ("none", "start") for seed in (0, 1)
+    }
+    assert all(row["policy"] == "scripted" and row["robot_s"] > 0.5 and row["wall_s"] > 0 for row in table)
+
+
+def test_the_page_is_one_file(tried):
+    page = (tried[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2 and TOUCH in page and "start" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_the_same_command_again_repeats_nothing(tried):
+    out, done, words = tried
+    before = (out / "trials.jsonl").read_bytes()
+    again = subprocess.run([*EVAL, *words, "--trials", "2", "--json", "-", "--out", str(out)], capture_output=True, text=True)
+    assert again.stdout == done.stdout and (out / "trials.jsonl").read_bytes() == before
+
+
+def test_killed_in_several_processes_it_goes_on_to_what_one_process_gives(tried, tmp_path):
+    """kill -9 after the first outcomes are on the disk; the workers end by themselves; nothing is lost or done twice."""
+    out, log = tmp_path / "run", tmp_path / "run" / "trials.jsonl"
+    command = [*EVAL, *tried[2], "--trials", "2", "--out", str(out), "--processes", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not log.exists() or len(log.read_text().splitlines()) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = outcomes(out) if log.read_bytes().endswith(b"\n") else {}
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert len(records(out)) == len(outcomes(out)) == 8 and kept.items() <= outcomes(out).items()
+    assert outcomes(out) == outcomes(tried[0])
+
+
+class Still:
+    """Commands nothing at all."""
+
+    def __init__(self, width=7):
+        self.width = width
+
+    def act(self, observation):
+        assert observation.frames["front"].colour.shape == (480, 640, 3)
+        return np.zeros((5, self.width))
+
+
+def still_evaluation(out, policy=Still()):  # noqa: B008
+    return Evaluation(load_rig("lab"), {"still": policy}, [Cell(policy="still", task=PRESS)], 1, out=out, failures_filmed=1)
+
+
+def test_any_object_can_be_tried_and_its_failures_are_filmed(tmp_path):
+    with still_evaluation(tmp_path / "run") as evaluation:
+        (record,) = evaluation.run()
+    assert not record.success and record.failure_class in ("never reached", "time-out") and record.ticks == 180
+    assert evaluation.video(record.trial).stat().st_size > 1000
+
+
+def test_actions_of_another_shape_end_it_and_are_no_trial(tmp_path):
+    with still_evaluation(tmp_path / "run", Still(8)) as evaluation, pytest.raises(UserError, match=r"shape \(5, 8\), expected \(chunk, 7\)"):
+        evaluation.run()
+    assert records(tmp_path / "run") == []
+
+
+def test_an_object_that_cannot_act_is_refused(tmp_path):
+    with pytest.raises(UserError, match="needs a method act"):
+        still_evaluation(tmp_path / "run", object())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "nobody"], "no policy 'nobody'; expected a checkpoint folder, ws://host:port, or one of: scripted"),
+        (["--policy", "scripted", "--task", "sing"], "unknown task 'sing'"),
+        (["--policy", "scripted", "--task", PRESS, "--variation", "fog"], "unknown variation 'fog'"),
+        (["--policy", "scripted", "--task", PRESS, "--through", "air"], "trials go through arm, lab; found 'air'"),
+        (["--policy", "scripted", "--task", PRESS, "--trials", "0"], "greater than or equal to 1"),
+        (["--policy", "scripted", "--task", PRESS, "--adapter", "somewhere"], "an adapter goes into a checkpoint folder"),
+        (["--policy", "scripted", "--policy", "scripted"], "named twice"),
+        (["--policy", "ws://127.0.0.1:9", "--task", PRESS], "no policy server at ws://127.0.0.1:9"),
+        (["--policy", "scripted", "--task", PRESS, "--rig", "nowhere"], "no rig file"),
+        ([], "give what to try"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(words, message, tmp_path, capsys):
+    assert main(["eval", *words, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr()
+    assert message in " ".join(said.err.replace("│", " ").split()) and said.out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_other_trials_is_refused_and_left_alone(tried, capsys):
+    before = (tried[0] / "trials.jsonl").read_bytes()
+    assert main(["eval", "--policy", "scripted", "--task", TOUCH, "--trials", "1", "--through", "arm", "--out", str(tried[0])]) == 2
+    assert "holds trials of something else" in capsys.readouterr().err
+    assert (tried[0] / "trials.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["eval", "--policy", "scripted", "--task", TOUCH, "--trials", "1", "--out", str(tmp_path / "file" / "run")]) == 2
+    assert "give another path" in capsys.readouterr().err
