@@ -44,6 +44,8 @@ def evaluate(
 
     if (conditions is None) == (not policy):
         raise UserError("give what to try: either a YAML file of conditions or --policy (a checkpoint folder, scripted, ws://host:port)")
+    if json_out not in ("", "-") and not Path(json_out).resolve().parent.is_dir():
+        raise UserError(f"no folder for --json {json_out}: make {Path(json_out).resolve().parent}, or give - for the standard output")
     catalogue = load_catalogue()
     specs, cells = load_conditions(conditions) if conditions else grid(policy, adapter, task, variation, catalogue)
     words = Console(stderr=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def run_trial(
 
         try:
             runner.run(trial.task, seconds, over, watch or (lambda observation: None))
-        except Refused as refusal:
+        except _ArmRefused as refusal:
             interruption = stage.interruption()
             if interruption is not None:
                 raise Interrupted(f"{trial}: {interruption}") from refusal
@@ -72,17 +73,34 @@ def _checked(act: Act, width: int) -> Act:
     return checked
 
 
+class _ArmRefused(Exception):
+    """The arm, and nobody else whom a policy may ask something, said no."""
+
+
 class _Tape:
-    """The arm, with a hash of every chunk that was sent to it."""
+    """The arm, with a hash of every chunk that was sent to it. Raises _ArmRefused for the arm's Refused."""
 
     def __init__(self, arm: ArmLink) -> None:
         self._arm, self._hash = arm, hashlib.sha256()
-        self.state, self.keep = arm.state, arm.keep
+        self.state = arm.state
 
     def send(self, chunk: ActionChunk) -> None:
         for values in (chunk.stamps_ns - chunk.stamps_ns[0], chunk.positions, chunk.quaternions, chunk.gripper):
             self._hash.update(np.ascontiguousarray(values).tobytes())
-        self._arm.send(chunk)
+        with _refusals():
+            self._arm.send(chunk)
+
+    def keep(self) -> None:
+        with _refusals():
+            self._arm.keep()
 
     def digest(self) -> str:
         return self._hash.hexdigest()[:16]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except Refused as refusal:
+        raise _ArmRefused(str(refusal)) from refusal

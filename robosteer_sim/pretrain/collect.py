@@ -62,6 +62,7 @@ _renderer = None
 
 
 def _episode(world, rig, camera_names, instruction, seed, image_size) -> list[dict]:
+    from robosteer_core.runtime.json_lines import Refused
     from robosteer_core.vla.images import resize
     from robosteer_sim.operator import Operator
     from robosteer_sim.render import Renderer
@@ -94,5 +95,8 @@ def _episode(world, rig, camera_names, instruction, seed, image_size) -> list[di
         noise = NOISE_MEMORY * noise + np.sqrt(1 - NOISE_MEMORY**2) * random.normal(0, sigma, 3)
         # Close to the object the noise would knock it over; a wrong example would be learnt.
         near = np.linalg.norm(rollout.measured().position - places[0]) < 0.06
-        rollout.apply(action + np.pad(np.zeros(3) if near else noise, (0, 4)))
+        try:
+            rollout.apply(action + np.pad(np.zeros(3) if near else noise, (0, 4)))
+        except Refused:
+            break  # the noise has led into a reflex: what was seen until then is as good as any
     return rows

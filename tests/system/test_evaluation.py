@@ -135,6 +135,7 @@ def test_an_object_that_cannot_act_is_refused(tmp_path):
         (["--policy", "scripted", "--policy", "scripted"], "named twice"),
         (["--policy", "ws://127.0.0.1:9", "--task", PRESS], "no policy server at ws://127.0.0.1:9"),
         (["--policy", "scripted", "--task", PRESS, "--rig", "nowhere"], "no rig file"),
+        (["--policy", "scripted", "--task", PRESS, "--json", "/nowhere/rates.json"], "no folder for --json"),
         ([], "give what to try"),
     ],
 )
