@@ -28,21 +28,19 @@ HAND_TURN_RAD = -np.pi / 4
 
 WHITE, DARK = (0.92, 0.92, 0.93, 1), (0.25, 0.25, 0.27, 1)
 
-#: What is drawn of each link, in its frame, metres: white capsules from a point to another, and dark discs across the
-#: joints, likewise; then the radius.
+#: What is drawn: link, from and to in its frame [m], radius [m]; white capsules, and dark discs across the joints.
 _CAPSULES = (
-    ((-0.08, 0, 0.04), (0, 0, 0.08), 0.065), ((0, 0, -0.19), (0, 0, 0), 0.06), ((0, 0, 0), (0, -0.18, 0), 0.06),
-    ((0, 0, -0.10), (0, 0, -0.05), 0.06), ((0.01, 0, -0.045), (0.0825, 0, 0), 0.055),
-    ((0, 0, 0), (-0.0825, 0.09, 0), 0.055), ((0, 0, -0.25), (0, 0, -0.20), 0.058), ((0, 0.055, -0.18), (0, 0.065, -0.03), 0.03),
-    ((0, 0.03, -0.02), (0, 0, 0), 0.05), ((0, 0, 0), (0.088, 0, 0), 0.045), ((0, 0, -0.01), (0, 0, 0.06), 0.045),
+    (0, (-0.08, 0, 0.04), (0, 0, 0.08), 0.065), (1, (0, 0, -0.19), (0, 0, 0), 0.06), (2, (0, 0, 0), (0, -0.18, 0), 0.06),
+    (3, (0, 0, -0.10), (0, 0, -0.05), 0.06), (3, (0.01, 0, -0.045), (0.0825, 0, 0), 0.055),
+    (4, (0, 0, 0), (-0.0825, 0.09, 0), 0.055), (5, (0, 0, -0.25), (0, 0, -0.20), 0.058),
+    (5, (0, 0.055, -0.18), (0, 0.065, -0.03), 0.03), (5, (0, 0.03, -0.02), (0, 0, 0), 0.05),
+    (6, (0, 0, 0), (0.088, 0, 0), 0.045), (7, (0, 0, -0.01), (0, 0, 0.06), 0.045),
 )  # fmt: skip
-_CAPSULE_LINKS = (0, 1, 2, 3, 3, 4, 5, 5, 5, 6, 7)
 _DISCS = (
-    ((0, 0, 0.0), (0, 0, 0.02), 0.10), ((0, 0, -0.21), (0, 0, -0.19), 0.062), ((0, 0, -0.068), (0, 0, 0.068), 0.05),
-    ((0, 0, -0.135), (0, 0, -0.115), 0.062), ((0, 0, -0.065), (0, 0, 0.065), 0.045), ((0, 0, -0.275), (0, 0, -0.255), 0.06),
-    ((0, 0, -0.058), (0, 0, 0.058), 0.04), ((0, 0, 0.095), (0, 0, 0.107), 0.035),
+    (0, (0, 0, 0.0), (0, 0, 0.02), 0.10), (1, (0, 0, -0.21), (0, 0, -0.19), 0.062), (2, (0, 0, -0.068), (0, 0, 0.068), 0.05),
+    (3, (0, 0, -0.135), (0, 0, -0.115), 0.062), (4, (0, 0, -0.065), (0, 0, 0.065), 0.045),
+    (5, (0, 0, -0.275), (0, 0, -0.255), 0.06), (6, (0, 0, -0.058), (0, 0, 0.058), 0.04), (7, (0, 0, 0.095), (0, 0, 0.107), 0.035),
 )  # fmt: skip
-_DISC_LINKS = (0, 1, 2, 3, 4, 5, 6, 7)
 #: Boxes of the hand and of a finger (centre, half sizes) in their frames, metres; they touch things. The fingers' inner
 #: faces leave room for each other, so that closed ones are no contact.
 _HAND_BOXES = (((0, 0, -0.001), (0.0315, 0.0995, 0.013)), ((0, 0, 0.039), (0.0205, 0.0995, 0.027)))
@@ -114,9 +112,8 @@ def _weigh(body: mujoco.MjsBody, mass: float, centre: np.ndarray, inertia: np.nd
 
 
 def _draw(body: mujoco.MjsBody, link: int) -> None:
-    for place, (start, end, radius) in zip(_CAPSULE_LINKS, _CAPSULES):
-        if place == link:
-            body.add_geom(type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=(*start, *end), size=(radius, 0, 0), rgba=WHITE)
-    for place, (start, end, radius) in zip(_DISC_LINKS, _DISCS):
-        if place == link:
-            body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, fromto=(*start, *end), size=(radius, 0, 0), rgba=DARK)
+    capsule, cylinder = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER
+    for shape, rgba, table in ((capsule, WHITE, _CAPSULES), (cylinder, DARK, _DISCS)):
+        for drawn_on, start, end, radius in table:
+            if drawn_on == link:
+                body.add_geom(type=shape, fromto=(*start, *end), size=(radius, 0, 0), rgba=rgba)
