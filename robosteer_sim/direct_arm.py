@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import robosteer_sim  # noqa: F401  (chooses the OpenGL backend before mujoco is imported)
+import mujoco
 import numpy as np
 
 from robosteer_core.errors import UserError
@@ -161,9 +163,9 @@ class DirectArm(Clock):
         state = self._firmware.state
         return Reading(
             robot_time_ns=self._now_ns,
-            end_effector=Pose.from_matrix(state["O_T_EE"].reshape(4, 4).T),
-            joint_positions=state["q"].copy(),
-            force=state["O_F_ext_hat_K"][:3].copy(),
+            end_effector=_pose(state["O_T_EE"].reshape(4, 4).T.astype(float)),
+            joint_positions=state["q"].astype(float),
+            force=state["O_F_ext_hat_K"][:3].astype(float),
             success_rate=1.0 if self.moving else 0.0,
             robot_mode=self._firmware.mode.name.lower(),
         )
@@ -174,3 +176,10 @@ class DirectArm(Clock):
     def raise_fault(self) -> None:
         if self._error is not None:
             raise ArmFault(self._error)
+
+
+def _pose(matrix: np.ndarray) -> Pose:
+    """As `Pose.from_matrix`, by MuJoCo: SciPy makes sure by an SVD that the matrix is a rotation, which takes longer."""
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(matrix[:3, :3]).ravel())
+    return Pose(matrix[:3, 3].copy(), np.roll(quaternion, -1))

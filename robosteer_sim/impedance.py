@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from robosteer_core.rig import Rig
@@ -44,22 +46,21 @@ class CartesianImpedance:
         measured, jacobian = world.end_effector_pose(), world.jacobian()
         error[:3] = self._position - measured[:3, 3]
         error[3:] = _rotation_vector(self._rotation @ measured[:3, :3].T)
-        np.clip(error, -self._clip, self._clip, out=error)
+        np.minimum(np.maximum(error, -self._clip, out=error), self._clip, out=error)
         twist = self._twist - jacobian @ world.joint_velocities()
         data, dofs = world.data, world.arm_dof
         torque = jacobian.T @ (self._stiffness * error + self._damping * twist)
         torque += data.qfrc_bias[dofs] - data.qfrc_gravcomp[dofs]
-        change = np.clip(torque - self.torque, -_MAX_TORQUE_STEP_NM, _MAX_TORQUE_STEP_NM)
+        change = torque - self.torque
+        # Spelled out: np.clip takes four times as long, and this runs a thousand times a second.
+        np.minimum(np.maximum(change, -_MAX_TORQUE_STEP_NM, out=change), _MAX_TORQUE_STEP_NM, out=change)
         self.torque = self.torque + _FILTER * change
         return self.torque
 
 
 def _rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """(3,) rad of a rotation matrix (3, 3) that is not near half a turn."""
-    sine = 0.5 * np.array(
-        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    )
-    size = np.sqrt(sine @ sine)
-    if size < 1e-9:
-        return sine
-    return sine * (np.arctan2(size, 0.5 * (rotation.trace() - 1.0)) / size)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
+    sine = 0.5 * np.array([zy - yz, xz - zx, yx - xy])
+    size = math.sqrt((zy - yz) ** 2 + (xz - zx) ** 2 + (yx - xy) ** 2) / 2
+    return sine if size < 1e-9 else sine * (math.atan2(size, 0.5 * (xx + yy + zz - 1.0)) / size)
