@@ -83,7 +83,7 @@ class CameraCrew:
         if due:
             self._studio.pose(np.asarray(state.qpos))
         for camera, number in due:
-            shot = self._faults[camera.name].take(state.now_ns, number, lambda: self._studio.draw(camera))
+            shot = self._faults[camera.name].take(state.now_ns, number, lambda: self._studio.draw(camera, number))
             if shot is not None:
                 self._writers[camera.name].write(*shot)
 

@@ -11,8 +11,6 @@ from robosteer_core.evaluation.catalogue import Catalogue
 from robosteer_sim.tasks import TASKS, parse
 from robosteer_sim.variations import VARIATIONS, parse_variation
 
-TRIAL_S = 12.0
-
 
 class LabCatalogue(Catalogue):
     """The tasks of `robosteer_sim.tasks` and the variations of `robosteer_sim.variations`."""
@@ -27,7 +25,7 @@ class LabCatalogue(Catalogue):
         parse_variation(text)
 
     def seconds(self, task: str) -> float:
-        return TRIAL_S
+        return parse(task).longest_s
 
     def fingerprint(self) -> str:
         """SHA-256 over the sources of the lab and of the loop that moves its arm."""

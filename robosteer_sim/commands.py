@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The simulated lab.", no_args_is_help=True)
 
+VariationOption = Annotated[str, typer.Option(help="How the scenes are varied: none, all, or axes joined by +.")]
 RigOption = Annotated[str, typer.Option(help="Name of a rig in launch/, or a YAML file.")]
 
 
@@ -70,6 +71,7 @@ def operator(
     task: Annotated[str, typer.Option(help='What to demonstrate, e.g. "press the red button".')],
     episodes: Annotated[int, typer.Option(min=1, help="How many episodes to do successfully.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the first scene; the next ones follow.")] = 0,
+    variation: VariationOption = "none",
     rig: RigOption = "lab",
 ) -> None:
     """Let the scripted operator demonstrate a task to a running `robosteer record`."""
@@ -77,12 +79,14 @@ def operator(
 
     from robosteer_sim.demonstrate import demonstrate
     from robosteer_sim.tasks import parse
+    from robosteer_sim.variations import parse_variation
 
     parse(task)
+    parse_variation(variation)
     contract = _lab_rig(rig)
     with Progress() as progress:
         bar = progress.add_task("demonstrating", total=episodes)
-        done = demonstrate(contract, task, episodes, seed, lambda o: progress.update(bar, completed=o.kept))
+        done = demonstrate(contract, task, episodes, seed, lambda o: progress.update(bar, completed=o.kept), variation)
     typer.echo(f"{done.kept} episodes of {task!r} demonstrated, {done.discarded} failed")
 
 
@@ -130,6 +134,36 @@ def _parameters(words: list[str]) -> dict[str, object]:
         except ValueError:
             given[name] = value
     return given
+
+
+@app.command()
+def tasks() -> None:
+    """List the lab's tasks with their other wordings, and what can be varied."""
+    from robosteer_sim.objects.item import COLOURS
+    from robosteer_sim.tasks import TASKS, VERBS
+    from robosteer_sim.variations import VARIATIONS
+
+    typer.echo("Tasks:")
+    for task, others in TASKS.items():
+        typer.echo(f"  {task}\n    or: {'; '.join(others)}")
+    typer.echo("Tasks of the grammar:")
+    for verb, kinds in VERBS.items():
+        typer.echo(f"  {verb} the {'|'.join(COLOURS)} {'|'.join(kinds)}")
+    typer.echo(f"Variations, joined by +:\n  {', '.join(VARIATIONS)}")
+
+
+@app.command()
+def pictures(
+    out: Annotated[Path, typer.Option(help="The picture, a .jpg or .png file.")] = Path("runs/lab.jpg"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    rig: RigOption = "lab",
+) -> None:
+    """Draw every task, and one task in every variation, into one picture."""
+    from robosteer_core.rig import load_rig
+    from robosteer_sim.contact_sheet import contact_sheet
+
+    contact_sheet(load_rig(rig), seed, out)
+    typer.echo(f"{out}: every task, then one task in every variation")
 
 
 @app.command()

@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 #: A person's hand is not steady: standard deviation per command, metres.
 TREMOR_M = 0.002
-LONGEST_S = 12.0
 #: Commands given after success, before the operator ends the episode.
 TAIL_TICKS = 3
 _ANSWER_TIMEOUT_S = 120.0
@@ -34,15 +33,18 @@ class Outcome:
     discarded: int = 0
 
 
-def demonstrate(rig: Rig, task: str, episodes: int, seed: int, on_episode: Callable[[Outcome], None]) -> Outcome:
-    """Do `task` until `episodes` have succeeded, in scenes of seeds `seed`, `seed` + 1, ...; failures are discarded.
+def demonstrate(
+    rig: Rig, task: str, episodes: int, seed: int, on_episode: Callable[[Outcome], None], variation: str = "none"
+) -> Outcome:
+    """Do `task` until `episodes` have succeeded, in scenes of seeds `seed`, `seed` + 1, ... varied by `variation`; failures
+    are discarded.
 
     Raises UserError when the lab or the recorder is missing, or more than half of all episodes fail.
     """
     device, outcome = TeleopLink(rig), Outcome()
     try:
         while outcome.kept < episodes:
-            good = _episode(rig, device, task, seed + outcome.kept + outcome.discarded)
+            good = _episode(rig, device, task, seed + outcome.kept + outcome.discarded, variation)
             outcome.kept += good
             outcome.discarded += not good
             on_episode(outcome)
@@ -53,14 +55,14 @@ def demonstrate(rig: Rig, task: str, episodes: int, seed: int, on_episode: Calla
     return outcome
 
 
-def _episode(rig: Rig, device: TeleopLink, task: str, seed: int) -> bool:
+def _episode(rig: Rig, device: TeleopLink, task: str, seed: int, variation: str) -> bool:
     _await(device, "ready")
     with LabLink(rig.lab.control, "operator", RANKS["operator"]) as link:
-        start_ns = link.reset(task, seed, hold=True)["now_ns"]
+        start_ns = link.reset(task, seed, hold=True, variation=variation)["now_ns"]
         device.publish(_STILL, 0.0, True, start_ns, ["start"])
         _await(device, "recording")
         operator, hz, tail = Operator(task, seed, TREMOR_M), rig.rates.policy_hz, TAIL_TICKS
-        for tick in range(1, int(LONGEST_S * hz)):
+        for tick in range(1, int(operator.task.longest_s * hz)):
             now_ns = link.wait(tick_ns(start_ns, tick, hz)).now_ns
             truth = link.truth()
             tail -= truth["success"]

@@ -11,6 +11,7 @@ from robosteer_core.rig import Camera, Rig
 from robosteer_core.runtime.frame_buffer import LAB_SERIAL, BufferFormat
 from robosteer_sim.render import Renderer, intrinsics
 from robosteer_sim.scene import build
+from robosteer_sim.sensor import Sensor
 from robosteer_sim.tasks import sample_scene
 
 #: Depth is carried in millimetres, the unit that RealSense cameras are delivered with.
@@ -47,12 +48,18 @@ class Studio:
 
     def build(self, task: str, seed: int, variation: str = "none") -> None:
         """Put up the scene of (task, seed, variation), as the lab's physics does. Raises UserError for an unknown one."""
-        self.model = build(sample_scene(task, seed, variation), self._arm_model)
+        scene = sample_scene(task, seed, variation)
+        self.model = build(scene, self._arm_model)
         self.data = mujoco.MjData(self.model)
         # A larger off-screen buffer than the image costs a third more time: all of it is cleared for every image.
         self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self._width, self._height
         self._farthest_m = min(0.999 * self.model.vis.map.zfar * self.model.stat.extent, _FARTHEST_M)
         self._renderer.load(self.model)
+        self._sensors = {}
+        if scene.sensor_seed is not None:
+            for name in self._known():
+                focal_px = intrinsics(self.model, name, self._width, self._height).fx
+                self._sensors[name] = Sensor(scene.sensor_seed, name, self._height, self._width, focal_px)
 
     def pose(self, qpos: np.ndarray) -> None:
         """Move everything to the joint positions `qpos` (model.nq,)."""
@@ -66,20 +73,28 @@ class Studio:
         name = self._name(camera)
         return BufferFormat(intrinsics(self.model, name, camera.width, camera.height), DEPTH_UNIT_M, camera.fps)
 
-    def draw(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """Colour (height, width, 3) uint8 RGB and depth (height, width) uint16 in DEPTH_UNIT_M, 0 beyond the horizon."""
-        colour, depth_m = self._renderer.render(self.data, self._name(camera))
+    def draw(self, camera: Camera, number: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Colour (height, width, 3) uint8 RGB and depth (height, width) uint16 in DEPTH_UNIT_M, 0 beyond the horizon and in
+        holes; `number` is that of the frame, from which the noise of the variation `sensor` follows."""
+        name = self._name(camera)
+        colour, depth_m = self._renderer.render(self.data, name)
+        beyond = depth_m > self._farthest_m
+        if name in self._sensors:
+            colour, depth_m = self._sensors[name].expose(colour, depth_m, number)
         np.multiply(depth_m, np.float32(1 / DEPTH_UNIT_M), out=self._scaled)
-        self._scaled[depth_m > self._farthest_m] = 0
+        self._scaled[beyond] = 0
         np.rint(self._scaled, out=self._scaled)
         return colour, self._scaled.astype(np.uint16)
 
     def _name(self, camera: Camera) -> str:
         name = camera.serial.removeprefix(LAB_SERIAL)
-        known = [self.model.camera(index).name for index in range(self.model.ncam)]
+        known = self._known()
         if name not in known:
             raise UserError(f"the lab has no camera {name!r} (serial {camera.serial!r}); it has: {', '.join(known)}")
         return name
+
+    def _known(self) -> list[str]:
+        return [self.model.camera(index).name for index in range(self.model.ncam)]
 
     def close(self) -> None:
         self._renderer.close()

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 
 from robosteer_core.rig import Rig
+from robosteer_core.runtime.pose import Pose
 from robosteer_sim.judge import Judge
 from robosteer_sim.robot import FINGER_JOINTS, JOINTS, MAX_TORQUES_NM, TCP_SITE
 from robosteer_sim.scene import build
@@ -16,6 +17,11 @@ from robosteer_sim.tasks import parse, sample_scene
 _FINGER_STIFFNESS_N_PER_M = 1500.0
 _FINGER_DAMPING_NS_PER_M = 15.0
 _MAX_WIDTH_M = 0.08
+#: A finger that is faster than any command has lost what it pressed on.
+_FINGER_RUNAWAY_M_PER_S = 0.5
+#: The start pose keeps the hand above everything on the table, and every joint this far from the ends of its range.
+START_LOWEST_M = 0.16
+START_MARGIN_RAD = 0.1
 
 
 class World:
@@ -48,10 +54,30 @@ class World:
         self._finger_dof = [joint.dofadr[0] for joint in fingers]
         self._tcp = self.model.site(TCP_SITE).id
         self.data.qpos[self.arm_qpos] = self._home + self.scene.joint_offset
+        if any(self.scene.start_offset):
+            self._displace_start(np.array(self.scene.start_offset))
         self._width_target_m = self._width_command_m = 0.0
         self._gripper_speed_m_per_step, self._gripper_force_n = 0.0001, 40.0
         mujoco.mj_forward(self.model, self.data)
         self._judge = Judge(self.model, self.data, self.scene, self.goal)
+
+    def _displace_start(self, offset: np.ndarray) -> None:
+        """Displace the end effector by translation [m] and rotation vector [rad] (6,), base frame: by damped least squares,
+        within the joints' ranges and clear of what stands on the table."""
+        goal = Pose.from_matrix(self._posed()).moved(offset)
+        goal.position[2] = max(goal.position[2], START_LOWEST_M)
+        low, high = self.joint_range + np.array([[START_MARGIN_RAD], [-START_MARGIN_RAD]])
+        for _ in range(100):
+            error = Pose.from_matrix(self._posed()).delta_to(goal)
+            jacobian = self.jacobian()
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
+            self.data.qpos[self.arm_qpos] = np.clip(self.joint_positions() + step, low, high)
+
+    def _posed(self) -> np.ndarray:
+        """End-effector pose (4x4) at the joint positions that have just been set."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)
+        return self.end_effector_pose()
 
     @property
     def instruction(self) -> str:
@@ -67,6 +93,9 @@ class World:
 
     def _drive_gripper(self, applied: np.ndarray) -> None:
         step = self._gripper_speed_m_per_step
+        if max(abs(self.data.qvel[dof]) for dof in self._finger_dof) > _FINGER_RUNAWAY_M_PER_S:
+            # The gear goes on from where it is, at its own speed: the spring alone would shoot the fingers into each other.
+            self._width_command_m = self.gripper_width()
         self._width_command_m += min(max(self._width_target_m - self._width_command_m, -step), step)
         for qpos, dof in zip(self._finger_qpos, self._finger_dof):
             force = _FINGER_STIFFNESS_N_PER_M * (self._width_command_m / 2 - self.data.qpos[qpos])
@@ -131,7 +160,10 @@ class World:
         return self._judge.success
 
     def truth(self) -> dict:
-        """Ground truth as plain numbers: poses (7: position, quaternion x y z w) of everything, and the verdict."""
+        """Ground truth as plain numbers: poses (7: position, quaternion x y z w) and forms of everything, the arm, the verdict.
+
+        `reached`: the hand has touched the target; `dropped`: the target has been lifted and is out of the hand again.
+        """
         return {
             "task": self.task,
             "seed": self.seed,
@@ -140,7 +172,13 @@ class World:
             "target": self.goal.target,
             "success": self.success(),
             "failure": self._judge.failure,
+            "reached": self._judge.reached,
+            "dropped": self._judge.dropped,
             "end_effector": self.end_effector_pose().tolist(),
             "gripper_width_m": self.gripper_width(),
+            "joint_positions": self.joint_positions().tolist(),
+            "joint_range": self.joint_range.tolist(),
+            "jacobian": self.jacobian().tolist(),
             "objects": self._judge.object_poses(),
+            "forms": {item.name: {"scale": list(item.scale), "shape": item.shape} for item in self.scene.items},
         }

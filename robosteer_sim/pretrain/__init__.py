@@ -2,7 +2,8 @@
 
 from itertools import product
 
-from robosteer_sim.scene import COLOURS, KINDS
+from robosteer_sim.objects.item import COLOURS
+from robosteer_sim.tasks import KINDS
 
 #: Every object of the lab, as (kind, colour).
 OBJECTS = tuple(product(KINDS, COLOURS))

@@ -13,7 +13,8 @@ from torch import nn
 
 from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 from robosteer_sim.pretrain import INSTRUCTIONS
-from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M, paraphrases
+from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
+from robosteer_sim.tasks import paraphrases
 
 BATCH = 32
 DRAWS = 3

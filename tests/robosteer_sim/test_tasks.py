@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from robosteer_core.errors import UserError
-from robosteer_sim.tasks import PLACEMENT_HIGH_M, PLACEMENT_LOW_M, SEPARATION_M, parse, sample_scene
+from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
+from robosteer_sim.tasks import SEPARATION_M, parse, sample_scene
 
 
 def test_an_instruction_names_verb_colour_and_object():
