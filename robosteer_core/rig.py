@@ -47,6 +47,12 @@ class Arm(Contract):
     home_joint_positions_rad: Vector7
     translational_stiffness_n_per_m: Positive = 600.0
     rotational_stiffness_nm_per_rad: Positive = 30.0
+    collision_force_n: Positive = Field(
+        default=60.0, description="external force (and moment, Nm) on the hand, along any axis, that stops the arm with a reflex"
+    )
+    collision_torque_nm: Positive = Field(
+        default=40.0, description="external torque on any joint that stops the arm with a reflex"
+    )
     realtime: bool = Field(default=True, description="ask for a real-time scheduler; the lab needs none")
 
     @model_validator(mode="before")

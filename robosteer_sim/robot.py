@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from robosteer_core.errors import UserError
+from robosteer_sim.fci.limits import FR3
 from robosteer_sim.panda.arm import DARK, WHITE, panda_spec
 
 JOINTS = tuple(f"joint{number}" for number in range(1, 8))
@@ -19,8 +20,8 @@ TCP_SITE = "tcp"
 
 #: Distance from the flange to the point between the fingertips (Franka Hand datasheet), metres.
 FLANGE_TO_TCP_M = 0.1034
-#: Joint torque limits of the FR3 and of the Panda (datasheets), newton metres.
-MAX_TORQUES_NM = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
+#: Joint torque limits of the FR3 and of the Panda, newton metres.
+MAX_TORQUES_NM = np.array(FR3.torque)
 
 #: Bodies that may touch things. The other links cannot reach the table within the workspace, and each would cost time.
 _TOUCHING_BODIES = ("hand", "left_finger", "right_finger")
@@ -65,6 +66,9 @@ def _prepared_fr3() -> mujoco.MjSpec:
         named.name = named.name.removeprefix("fr3_")
     for exclude in spec.excludes:
         exclude.bodyname1, exclude.bodyname2 = (n.removeprefix("fr3_") for n in (exclude.bodyname1, exclude.bodyname2))
+    # The file has the narrower ranges of earlier systems.
+    for name, low, high in zip(JOINTS, FR3.position_low, FR3.position_high):
+        spec.joint(name).range = (low, high)
     return _fit(spec)
 
 

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
+from robosteer_core.errors import UserError
+from robosteer_sim.fci.cartesian_controller import CartesianController
+from robosteer_sim.fci.checks import Checks
+from robosteer_sim.fci.contact import ContactSense
 from robosteer_sim.fci.joint_controller import JointController
-from robosteer_sim.fci.kinematics import ArmKinematics
-from robosteer_sim.fci.reference import CYCLE_S, MAX_JOINT_VELOCITIES, HoldReference, reference_for
+from robosteer_sim.fci.kinematics import ArmKinematics, elbow_sign
+from robosteer_sim.fci.limits import LIMITS
+from robosteer_sim.fci.reference import CYCLE_S, HoldReference, TorqueReference, reference_for
 from robosteer_sim.fci.versions import VERSIONS
-from robosteer_sim.fci.wire import Controller, Generator, Mode, RobotError
+from robosteer_sim.fci.wire import Controller, Generator, Mode, RecoveryStatus, RobotError
 from robosteer_sim.panda.arm import HAND_CENTRE_M, HAND_INERTIA_KG_M2, HAND_MASS_KG
 from robosteer_sim.robot import FLANGE_TO_TCP_M
 from robosteer_sim.world import World
 
 logger = logging.getLogger(__name__)
 
-#: Measured velocities may exceed the limit by this factor: the commanded ones are checked more closely.
-_LARGEST_MEASURED = 1.05 * MAX_JOINT_VELOCITIES
-#: Weight of the newest cycle in the estimate of external forces: a low-pass filter of 30 Hz.
-_EXTERNAL_FILTER = 0.17
-#: External torques and forces below this are none, Nm and N.
-_NO_FORCE = 1e-6
-#: Joint 4 beyond this angle is the elbow's other flip direction (robot interface specification), rad.
-_ELBOW_FLIP_RAD = -0.467002423653011
 _IDENTITY = np.eye(4).ravel()
 #: So many cycles in a row without a command end a motion (libfranka, docs/overview.rst).
 MOST_MISSED_CYCLES = 20
 #: The success rate is about so many of the last cycles (libfranka, robot_state.h).
 _RATED_CYCLES = 100
+#: For so many cycles after a collision the arm brakes without a spring; then it holds where it is, and presses no more.
+_BRAKING_CYCLES = 100
 
 
 class Firmware:
@@ -39,7 +39,11 @@ class Firmware:
         self._world = world
         self.version = VERSIONS[world.arm_model]
         self._kinematics = ArmKinematics(world.arm_model)
-        self._controller = JointController(world)
+        self._checks = Checks(LIMITS[world.arm_model])
+        self._controller, self._cartesian_controller = JointController(world), CartesianController(world)
+        self.contact = ContactSense()
+        self._stopped_by_user = False
+        self._guiding_free, self._guiding_elbow = np.ones(6, bool), True
         self.state = state = np.zeros((), self.version.state)
         self._view = {name: state[name] for name in state.dtype.names if state[name].shape}
         state["EE_T_K"] = state["NE_T_EE"] = _IDENTITY
@@ -52,12 +56,11 @@ class Firmware:
         self.reset()
 
     def reset(self) -> None:
-        """Take over a new scene: hold the arm where it is, forget errors."""
+        """Take over a new scene: hold the arm where it is, forget errors. A user stop stays pressed."""
         self._controller.reset()
-        self.mode = Mode.IDLE
-        self._load = np.zeros(13)  # what contacts do: joint torques (7,), then the wrench at the end effector (6,)
-        self._external = np.zeros(13)  # the same, filtered
-        self._touched = False
+        self.mode = Mode.USER_STOPPED if self._stopped_by_user else Mode.IDLE
+        self.contact.reset()
+        self._braking = 0
         self._measured_torque = np.zeros(7)
         self._commanded_torque = np.zeros(7)
         self.state["errors"] = self.state["reflex_reason"] = 0
@@ -78,12 +81,14 @@ class Firmware:
 
     def begin(self, controller: Controller, generator: Generator) -> None:
         """Begin a motion at rest where the arm is held."""
+        self._braking = 0
         self.mode, self._generator, self._controller_mode = Mode.MOVE, generator, controller
         q = self._reference.q if generator != Generator.NONE else self._world.joint_positions()
-        self._reference = reference_for(generator, self._kinematics, q)
+        self._reference = reference_for(generator, self._kinematics, self._checks, q)
         self._reference.followed = controller != Controller.EXTERNAL
         self._commanded_torque = np.zeros(7)
         self._missed, self._cycles, self._received = 0, 0, 0
+        self._position: list[float] | None = None
         self.state["reflex_reason"] = 0
 
     def end(self) -> None:
@@ -94,16 +99,54 @@ class Firmware:
     def reflex(self, error: RobotError) -> None:
         """Stop, whatever is commanded; nothing moves before `recover`."""
         logger.warning("reflex: %s", error.name.lower())
-        self.mode = Mode.REFLEX
+        self.mode = Mode.USER_STOPPED if self._stopped_by_user else Mode.REFLEX
         self.state["errors"][error] = 1
         self.state["reflex_reason"] = 0
         self.state["reflex_reason"][error] = 1
+        self._braking = _BRAKING_CYCLES if error in (RobotError.JOINT_REFLEX, RobotError.CARTESIAN_REFLEX) else 0
         self._hold(measured=True)
 
-    def recover(self) -> None:
+    def recover(self) -> RecoveryStatus:
+        """Forget errors, where their cause is gone."""
+        if self._stopped_by_user:
+            return RecoveryStatus.EMERGENCY_ABORTED
+        if self.mode in (Mode.MOVE, Mode.GUIDING):
+            return RecoveryStatus.NOT_POSSIBLE
         if self.mode == Mode.REFLEX:
+            if self._checks.outside(self._world.joint_positions().tolist()):
+                return RecoveryStatus.MANUAL_RECOVERY_REQUIRED
             self.mode = Mode.IDLE
             self.state["errors"] = 0
+            self.contact.forget()
+        return RecoveryStatus.SUCCESS
+
+    def user_stop(self, pressed: bool) -> None:
+        """Press the user stop, which ends whatever the arm does, or release it."""
+        self._stopped_by_user = pressed
+        if pressed:
+            self.mode = Mode.USER_STOPPED
+            self._hold(measured=True)
+        elif self.mode == Mode.USER_STOPPED:
+            self.mode = self._mode_at_rest()
+
+    def guide(self, active: bool) -> None:
+        """Press or release the buttons at the hand by which somebody leads the arm: pressed, it yields.
+
+        Raises UserError unless the arm is at rest.
+        """
+        if active and self.mode not in (Mode.IDLE, Mode.REFLEX):
+            raise UserError(f"the arm can be guided only at rest: its mode is {self.mode.name.lower()}")
+        if active:
+            self.mode = Mode.GUIDING
+            self._reference = TorqueReference(self._kinematics, self._checks, self._world.joint_positions())
+            self._reference.followed = False
+            self._guided_from = self._reference.pose, self._reference.q.copy()
+        elif self.mode == Mode.GUIDING:
+            self.mode = self._mode_at_rest()
+            self._hold(measured=True)
+
+    def _mode_at_rest(self) -> Mode:
+        return Mode.REFLEX if self.state["errors"].any() else Mode.IDLE
 
     def follow(self, command: np.void | None, seconds: float = CYCLE_S) -> RobotError | None:
         """Take the client's command for the coming cycle: None between motions, and in a motion's cycle that had none.
@@ -119,34 +162,59 @@ class Firmware:
                     return RobotError.COMMUNICATION_CONSTRAINTS_VIOLATION
                 return self._reference.extrapolate(seconds)
             self._missed = 0
+        elif self.mode == Mode.GUIDING:
+            return None
+        elif self._braking:
+            self._braking -= 1
+            self._reference = HoldReference(self._kinematics, self._checks, self._world.joint_positions(), np.zeros(7))
+            return None
         error = self._reference.follow(command, seconds)
         if not self._reference.followed:
-            self._commanded_torque = command["tau_J_d"].copy()
+            torque = command["tau_J_d"].copy()
+            if error is None:
+                error = self._checks.torques(torque.tolist(), self._commanded_torque.tolist(), seconds)
+            self._commanded_torque = torque
         return error
 
     def torque(self) -> np.ndarray:
         """Joint torques (7,) Nm for the step that follows, without gravity."""
-        if self._reference.followed:
-            reference = self._reference
+        reference = self._reference
+        if self.mode == Mode.GUIDING:
+            pose, q = self._guided_from
+            self._commanded_torque = self._cartesian_controller.guided(
+                pose, q, self._pose(), self._guiding_free, self._guiding_elbow
+            )
+        elif reference.followed and self._controller_mode == Controller.CARTESIAN_IMPEDANCE:
+            self._commanded_torque = self._cartesian_controller.torque(
+                reference.pose, reference.twist, reference.q, reference.dq, self._pose(), self._stiffness_offset()
+            )
+        elif reference.followed:
             self._commanded_torque = self._controller.torque(reference.q, reference.dq, reference.ddq)
         return self._commanded_torque
 
     def after_step(self) -> RobotError | None:
-        """Look at the step that was made. Returns the limit that the arm has passed in a motion."""
-        world = self._world
-        if world.data.ncon or self._touched:
-            self._load = world.external_load()
-            self._external += _EXTERNAL_FILTER * (self._load - self._external)
-            self._touched = bool((np.abs(self._external) > _NO_FORCE).any())
+        """Look at the step that was made. Returns the limit that the arm has passed in a motion, or the collision."""
+        world, contact = self._world, self.contact
+        if world.data.ncon or contact.touched:
+            nominal = world.end_effector_pose()
+            frame = self._kinematics.with_tool(nominal) @ self._stiffness_offset()
+            contact.feel(world, frame[:3, 3] - nominal[:3, 3])
+        collision = contact.judge(self._reference.ddq)
         if not self.moving:
             return None
-        q, dq = world.joint_positions(), world.joint_velocities()
-        if (np.abs(dq) > _LARGEST_MEASURED).any():
-            return RobotError.JOINT_VELOCITY_VIOLATION
-        low, high = self._kinematics.joint_range
-        if (q < low).any() or (q > high).any():
-            return RobotError.JOINT_POSITION_LIMITS_VIOLATION
-        return None
+        before, self._position = self._position, self._end_effector_position()
+        speed = math.dist(before, self._position) / CYCLE_S if before else 0.0
+        error = self._checks.measured(world.joint_positions().tolist(), world.joint_velocities().tolist(), speed)
+        return collision if error is None else error
+
+    def _pose(self) -> np.ndarray:
+        return self._kinematics.with_tool(self._world.end_effector_pose())
+
+    def _end_effector_position(self) -> list[float]:
+        return self._pose()[:3, 3].tolist()
+
+    def _stiffness_offset(self) -> np.ndarray:
+        return self.state["EE_T_K"].reshape(4, 4).T
 
     def _hold(self, measured: bool) -> None:
         self._generator, self._controller_mode = Generator.IDLE, Controller.OTHER
@@ -154,13 +222,21 @@ class Firmware:
             q, dq = self._world.joint_positions(), self._world.joint_velocities()
         else:
             q, dq = self._reference.q, self._reference.dq
-        self._reference = HoldReference(self._kinematics, q, dq)
+        self._reference = HoldReference(self._kinematics, self._checks, q, dq)
 
     # --- configuration ----------------------------------------------------------------------------------------------
 
     def set_stiffness(self, stiffness: np.ndarray) -> None:
         """Of the robot's own joint controller, (7,) Nm/rad."""
         self._controller.stiffness = stiffness
+
+    def set_cartesian_stiffness(self, stiffness: np.ndarray) -> None:
+        """Of the robot's own Cartesian controller, (6,) N/m and Nm/rad, in the axes of the stiffness frame."""
+        self._cartesian_controller.stiffness = stiffness
+
+    def set_guiding_mode(self, free: np.ndarray, elbow: bool) -> None:
+        """Which axes of the base (6,) bool yield to who guides the arm, and whether the elbow does."""
+        self._guiding_free, self._guiding_elbow = free, elbow
 
     def set_tool(self, tool: np.ndarray) -> None:
         """NE_T_EE: the end effector (4x4) in the nominal end effector frame. Between motions only."""
@@ -186,12 +262,12 @@ class Firmware:
         view["O_T_EE_d"][:] = view["O_T_EE_c"][:] = reference.pose.T.ravel()
         view["O_dP_EE_d"][:] = view["O_dP_EE_c"][:] = reference.twist
         view["O_ddP_EE_c"][:] = reference.acceleration
-        view["elbow"][:] = (q[2], 1.0 if q[3] > _ELBOW_FLIP_RAD else -1.0)
-        desired = reference.q
-        view["elbow_d"][:] = view["elbow_c"][:] = (desired[2], 1.0 if desired[3] > _ELBOW_FLIP_RAD else -1.0)
-        view["delbow_c"][0], view["ddelbow_c"][0] = reference.dq[2], reference.ddq[2]
+        view["elbow"][:] = (q[2], elbow_sign(q[3]))
+        view["elbow_d"][:] = (reference.q[2], elbow_sign(reference.q[3]))
+        position, sign, view["delbow_c"][0], view["ddelbow_c"][0] = reference.elbow
+        view["elbow_c"][:] = (position, sign)
         self._fill_torques()
-        self._fill_forces(nominal, pose)
+        self._fill_forces(pose)
         state = self.state
         state["motion_generator_mode"], state["controller_mode"] = self._generator, self._controller_mode
         state["robot_mode"] = self.mode
@@ -203,22 +279,18 @@ class Firmware:
     def _fill_torques(self) -> None:
         # At the link's side of the joints, after the friction of the gears; what carries the arm's weight is seen, too.
         dofs, data, view = self._world.arm_dof, self._world.data, self._view
-        torque = self._commanded_torque + data.qfrc_gravcomp[dofs] + data.qfrc_constraint[dofs] - self._load[:7]
+        torque = self._commanded_torque + data.qfrc_gravcomp[dofs] + data.qfrc_constraint[dofs] - self.contact.load[:7]
         view["dtau_J"][:] = (torque - self._measured_torque) / CYCLE_S
         view["tau_J"][:] = self._measured_torque = torque
         view["tau_J_d"][:] = self._commanded_torque
 
-    def _fill_forces(self, nominal: np.ndarray, pose: np.ndarray) -> None:
-        view = self._view
-        if not self._touched:
-            view["tau_ext_hat_filtered"][:] = view["O_F_ext_hat_K"][:] = view["K_F_ext_hat_K"][:] = 0.0
+    def _fill_forces(self, pose: np.ndarray) -> None:
+        view, contact = self._view, self.contact
+        view["joint_contact"][:], view["cartesian_contact"][:] = contact.contact[:7], contact.contact[7:]
+        view["joint_collision"][:], view["cartesian_collision"][:] = contact.collision[:7], contact.collision[7:]
+        view["tau_ext_hat_filtered"][:], view["O_F_ext_hat_K"][:] = contact.torques, contact.wrench
+        if not contact.touched:
+            view["K_F_ext_hat_K"][:] = 0.0
             return
-        # Forces that the robot exerts on the world count positive (libfranka, robot_state.h).
-        exerted = -self._external
-        force, moment = exerted[7:10], exerted[10:]
-        # The moment is to be about the origin of K, which lies off the point between the fingertips.
-        frame = pose @ self.state["EE_T_K"].reshape(4, 4).T
-        moment = moment - np.cross(frame[:3, 3] - nominal[:3, 3], force)
-        view["tau_ext_hat_filtered"][:] = exerted[:7]
-        view["O_F_ext_hat_K"][:3], view["O_F_ext_hat_K"][3:] = force, moment
-        view["K_F_ext_hat_K"][:3], view["K_F_ext_hat_K"][3:] = force @ frame[:3, :3], moment @ frame[:3, :3]
+        axes = pose[:3, :3] @ self._stiffness_offset()[:3, :3]
+        view["K_F_ext_hat_K"][:3], view["K_F_ext_hat_K"][3:] = contact.wrench[:3] @ axes, contact.wrench[3:] @ axes

@@ -9,6 +9,9 @@ import numpy as np
 
 from robosteer_sim.robot import JOINTS, TCP_SITE, arm_spec
 
+#: Joint 4 beyond this angle is the elbow's other flip direction (robot interface specification), rad.
+_ELBOW_FLIP_RAD = -0.467002423653011
+
 
 class ArmKinematics:
     """Forward kinematics of the bare `arm` (fr3 or panda) at joint positions set by `move_to`.
@@ -64,6 +67,11 @@ class ArmKinematics:
             lever = self._data.site_xmat[self._site].reshape(3, 3) @ self._tool[:3, 3]
             jacobian[:3] += np.cross(jacobian[3:], lever, axis=0)
         return jacobian
+
+
+def elbow_sign(q4: float) -> float:
+    """The elbow's flip direction, 1 or -1, for the position of joint 4 in rad."""
+    return 1.0 if q4 > _ELBOW_FLIP_RAD else -1.0
 
 
 def twist_between(start: np.ndarray, end: np.ndarray, seconds: float) -> np.ndarray:

@@ -6,26 +6,26 @@ that are reported back, so each reference differentiates its commands over the c
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import mujoco
 import numpy as np
 
-from robosteer_sim.fci.kinematics import ArmKinematics, moved_by, twist_between
+from robosteer_sim.fci import checks
+from robosteer_sim.fci.checks import Checks, Names
+from robosteer_sim.fci.kinematics import ArmKinematics, elbow_sign, moved_by, twist_between
 from robosteer_sim.fci.wire import Generator, RobotError
 
-#: Joint velocity limits of the FR3 (datasheet), rad/s.
-MAX_JOINT_VELOCITIES = np.array([2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26])
-#: Cartesian velocity limits of the FR3 (datasheet), m/s and rad/s.
-MAX_SPEED_M_PER_S, MAX_ANGULAR_SPEED_RAD_PER_S = 3.0, 2.5
-#: Commands may reach a limit; rounding may not make them a violation.
-_TOLERANCE = 1.01
-_LARGEST_COMMANDED = _TOLERANCE * MAX_JOINT_VELOCITIES
 #: Deceleration with which the robot stops by itself, rad/s^2.
 STOP_RAD_PER_S2 = 10.0
 CYCLE_S = 0.001
 _DAMPING = 1e-6
 _EYE = np.eye(3)
+#: What rounding to single precision does to an acceleration at most, rad/s^2 (checks.py).
+_ROUNDED_ACCELERATION = checks.ROUNDED_RAD / CYCLE_S**2
+#: How far a commanded rotation may be from orthonormal (libfranka, control_tools.h).
+_ORTHONORMAL = 1e-5
 
 
 class Reference(ABC):
@@ -36,12 +36,18 @@ class Reference(ABC):
     #: Whether the arm's own controller follows `q`; else the client commands torques, beside a motion or without one.
     followed = True
 
-    def __init__(self, kinematics: ArmKinematics, q: np.ndarray) -> None:
-        self.kinematics = kinematics
+    def __init__(self, kinematics: ArmKinematics, limits: Checks, q: np.ndarray) -> None:
+        self.kinematics, self.limits = kinematics, limits
         self.q, self.dq, self.ddq = q.copy(), np.zeros(7), np.zeros(7)
         self.twist, self.acceleration = np.zeros(6), np.zeros(6)
+        self._cycle_s = CYCLE_S
         kinematics.move_to(q)
         self.pose = kinematics.pose()
+
+    @property
+    def elbow(self) -> tuple[float, float, float, float]:
+        """Position of joint 3 and its flip direction, then its velocity and acceleration."""
+        return self.q[2], elbow_sign(self.q[3]), self.dq[2], self.ddq[2]
 
     @abstractmethod
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
@@ -57,31 +63,36 @@ class Reference(ABC):
         Motions go on at constant acceleration, torques stay (libfranka, docs/overview.rst).
         """
 
-    def _follow_joints(self, q: np.ndarray, seconds: float) -> None:
+    def _differentiate_joints(self, q: np.ndarray, seconds: float) -> None:
         dq = (q - self.q) / seconds
         self.ddq = (dq - self.dq) / seconds
         self.q, self.dq = q, dq
 
-    def _follow_pose(self, pose: np.ndarray, seconds: float) -> None:
+    def _differentiate_pose(self, pose: np.ndarray, seconds: float) -> None:
         twist = twist_between(self.pose, pose, seconds)
         self.acceleration = (twist - self.twist) / seconds
         self.pose, self.twist = pose, twist
 
-    def _joint_violation(self, position: RobotError, velocity: RobotError) -> RobotError | None:
-        low, high = self.kinematics.joint_range
-        if (self.q < low).any() or (self.q > high).any():
-            return position
-        if (np.abs(self.dq) > _LARGEST_COMMANDED).any():
-            return velocity
-        return None
+    def _follow_joints(self, q: np.ndarray, seconds: float, names: Names) -> RobotError | None:
+        """Take up the joint positions `q`; a violation is called by `names`."""
+        before, ddq = self.q, self.ddq
+        self._differentiate_joints(q, seconds)
+        jerk = (self.ddq - ddq) / self._between_s(seconds)
+        return self.limits.joints(
+            names, before.tolist(), q.tolist(), self.dq.tolist(), self.ddq.tolist(), jerk.tolist()
+        )
+
+    def _between_s(self, seconds: float) -> float:
+        # A motion's first cycle is longer than the others; its acceleration is that of its middle.
+        return 0.5 * (seconds + self._cycle_s)
 
 
 class HoldReference(Reference):
     """The robot's own: come to rest from `q`, `dq`, then stay there."""
 
-    def __init__(self, kinematics: ArmKinematics, q: np.ndarray, dq: np.ndarray) -> None:
+    def __init__(self, kinematics: ArmKinematics, limits: Checks, q: np.ndarray, dq: np.ndarray) -> None:
         low, high = kinematics.joint_range
-        super().__init__(kinematics, np.clip(q, low, high))
+        super().__init__(kinematics, limits, np.clip(q, low, high))
         self.dq = dq.copy()
 
     def follow(self, command: np.void | None, seconds: float) -> None:
@@ -89,7 +100,7 @@ class HoldReference(Reference):
             return
         dq = self.dq - np.clip(self.dq, -STOP_RAD_PER_S2 * seconds, STOP_RAD_PER_S2 * seconds)
         low, high = self.kinematics.joint_range
-        self._follow_joints(np.clip(self.q + dq * seconds, low, high), seconds)
+        self._differentiate_joints(np.clip(self.q + dq * seconds, low, high), seconds)
         self.dq = dq
         if not dq.any():
             self.ddq = np.zeros(7)
@@ -103,24 +114,30 @@ class HoldReference(Reference):
 class JointPositionReference(Reference):
     """Follows q_c, or with `velocity` integrates dq_c."""
 
-    def __init__(self, kinematics: ArmKinematics, q: np.ndarray, velocity: bool = False) -> None:
-        super().__init__(kinematics, q)
+    def __init__(self, kinematics: ArmKinematics, limits: Checks, q: np.ndarray, velocity: bool = False) -> None:
+        super().__init__(kinematics, limits, q)
         self._velocity = velocity
+        self._names = checks.JOINT_VELOCITY if velocity else checks.JOINT_POSITION
+        self._started = velocity  # a commanded velocity has no place to start from
 
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
-        return self._move_to(self.q + seconds * command["dq_c"] if self._velocity else command["q_c"].copy(), seconds)
+        if self._velocity:
+            return self._move_to(self.q + seconds * command["dq_c"], seconds)
+        q = command["q_c"].copy()
+        if not self._started and np.abs(q - self.q).max() > checks.START_JOINT_RAD:
+            return RobotError.JOINT_POSITION_MOTION_GENERATOR_START_POSE_INVALID
+        self._started = True
+        return self._move_to(q, seconds)
 
     def extrapolate(self, seconds: float) -> RobotError | None:
-        return self._move_to(self.q + seconds * (self.dq + seconds * self.ddq), seconds)
+        return self._move_to(self.q + seconds * (self.dq + seconds * _significant(self.ddq)), seconds)
 
     def _move_to(self, q: np.ndarray, seconds: float) -> RobotError | None:
-        self._follow_joints(q, seconds)
+        error = self._follow_joints(q, seconds, self._names)
+        self._cycle_s = seconds
         self.kinematics.move_to(self.q)
-        self._follow_pose(self.kinematics.pose(), seconds)
-        return self._joint_violation(
-            RobotError.JOINT_MOTION_GENERATOR_POSITION_LIMITS_VIOLATION,
-            RobotError.JOINT_MOTION_GENERATOR_VELOCITY_LIMITS_VIOLATION,
-        )
+        self._differentiate_pose(self.kinematics.pose(), seconds)
+        return error
 
 
 class CartesianReference(Reference):
@@ -132,37 +149,75 @@ class CartesianReference(Reference):
 
     cartesian = True
 
-    def __init__(self, kinematics: ArmKinematics, q: np.ndarray, velocity: bool = False) -> None:
-        super().__init__(kinematics, q)
+    def __init__(self, kinematics: ArmKinematics, limits: Checks, q: np.ndarray, velocity: bool = False) -> None:
+        super().__init__(kinematics, limits, q)
         self._velocity = velocity
-        self._elbow: float | None = None
+        self._names = checks.CARTESIAN_VELOCITY if velocity else checks.CARTESIAN_POSITION
+        self._joint_names = checks.INVERSE_VELOCITY if velocity else checks.INVERSE_POSITION
+        self._started = velocity
+        self._elbow: tuple[float, float, float, float] | None = None
+
+    @property
+    def elbow(self) -> tuple[float, float, float, float]:
+        return self._elbow or super().elbow
 
     def follow(self, command: np.void, seconds: float) -> RobotError | None:
         if self._velocity:
             pose = moved_by(self.pose, command["O_dP_EE_c"], seconds)
         else:
             pose = command["O_T_EE_c"].reshape(4, 4, order="F").copy()
-            if np.abs(pose[:3, :3] @ pose[:3, :3].T - _EYE).max() > 1e-3:
+            if not np.abs(pose[:3, :3] @ pose[:3, :3].T - _EYE).max() <= _ORTHONORMAL:
                 return RobotError.CARTESIAN_POSITION_MOTION_GENERATOR_INVALID_FRAME
-        self._elbow = float(command["elbow_c"][0]) if command["valid_elbow"] else None
-        return self._move_to(pose, seconds)
+            if not self._started and self._is_elsewhere(pose):
+                return RobotError.CARTESIAN_POSITION_MOTION_GENERATOR_START_POSE_INVALID
+            self._started = True
+        if not command["valid_elbow"]:
+            self._elbow = None
+            return self._move_to(pose, seconds)
+        position, sign = command["elbow_c"].tolist()
+        if self._elbow is None:
+            start, flip, *_ = super().elbow
+            if abs(position - start) > checks.START_ELBOW_RAD or sign != flip:
+                return RobotError.CARTESIAN_MOTION_GENERATOR_START_ELBOW_INVALID
+            self._elbow = float(start), flip, 0.0, 0.0
+        elif sign != self._elbow[1]:
+            return RobotError.CARTESIAN_MOTION_GENERATOR_ELBOW_SIGN_INCONSISTENT
+        return self._move_to(pose, seconds, position)
 
     def extrapolate(self, seconds: float) -> RobotError | None:
-        # An elbow stays where it was commanded last.
-        return self._move_to(moved_by(self.pose, self.twist + seconds * self.acceleration, seconds), seconds)
+        elbow = None
+        if self._elbow is not None:
+            position, _, velocity, acceleration = self._elbow
+            elbow = position + seconds * (velocity + seconds * acceleration)
+        twist = self.twist + seconds * _significant(self.acceleration)
+        return self._move_to(moved_by(self.pose, twist, seconds), seconds, elbow)
 
-    def _move_to(self, pose: np.ndarray, seconds: float) -> RobotError | None:
-        self._follow_pose(pose, seconds)
-        linear, angular = self.twist[:3], self.twist[3:]
-        if linear @ linear > (_TOLERANCE * MAX_SPEED_M_PER_S) ** 2 or angular @ angular > (
-            (_TOLERANCE * MAX_ANGULAR_SPEED_RAD_PER_S) ** 2
-        ):
-            return RobotError.CARTESIAN_MOTION_GENERATOR_VELOCITY_LIMITS_VIOLATION
-        self._follow_joints(self.q + self._joint_step(pose, self._elbow), seconds)
-        return self._joint_violation(
-            RobotError.CARTESIAN_MOTION_GENERATOR_JOINT_POSITION_LIMITS_VIOLATION,
-            RobotError.CARTESIAN_MOTION_GENERATOR_JOINT_VELOCITY_LIMITS_VIOLATION,
+    def _is_elsewhere(self, pose: np.ndarray) -> bool:
+        away = twist_between(self.pose, pose, 1.0)
+        return (
+            math.hypot(*away[:3]) > checks.START_TRANSLATION_M or math.hypot(*away[3:]) > checks.START_ROTATION_RAD
         )
+
+    def _move_to(self, pose: np.ndarray, seconds: float, elbow: float | None = None) -> RobotError | None:
+        before = self.acceleration
+        self._differentiate_pose(pose, seconds)
+        jerk = (self.acceleration - before) / self._between_s(seconds)
+        error = self.limits.cartesian(self._names, self.twist.tolist(), self.acceleration.tolist(), jerk.tolist())
+        if error is not None:
+            return error
+        error = self._follow_joints(self.q + self._joint_step(pose, elbow), seconds, self._joint_names)
+        if elbow is not None and error is None:
+            error = self._follow_elbow(elbow, seconds)
+        self._cycle_s = seconds
+        return error
+
+    def _follow_elbow(self, position: float, seconds: float) -> RobotError | None:
+        before, sign, velocity_before, acceleration_before = self._elbow
+        velocity = (position - before) / seconds
+        acceleration = (velocity - velocity_before) / seconds
+        jerk = (acceleration - acceleration_before) / self._between_s(seconds)
+        self._elbow = position, sign, velocity, acceleration
+        return self.limits.elbow(position, (velocity, acceleration, jerk))
 
     def _joint_step(self, pose: np.ndarray, elbow: float | None) -> np.ndarray:
         self.kinematics.move_to(self.q)
@@ -193,11 +248,16 @@ class TorqueReference(Reference):
         self.q[:], self.dq[:], self.pose = q, dq, pose
 
 
-def reference_for(generator: Generator, kinematics: ArmKinematics, q: np.ndarray) -> Reference:
+def _significant(acceleration: np.ndarray) -> np.ndarray:
+    """Without what rounding in the client's states may have made of none: over 19 cycles that would add up."""
+    return np.where(np.abs(acceleration) > _ROUNDED_ACCELERATION, acceleration, 0.0)
+
+
+def reference_for(generator: Generator, kinematics: ArmKinematics, limits: Checks, q: np.ndarray) -> Reference:
     """The reference of a Move request's motion generator, starting at rest from `q` (7,)."""
     if generator == Generator.NONE:
-        return TorqueReference(kinematics, q)
+        return TorqueReference(kinematics, limits, q)
     velocity = generator in (Generator.JOINT_VELOCITY, Generator.CARTESIAN_VELOCITY)
     if generator in (Generator.JOINT_POSITION, Generator.JOINT_VELOCITY):
-        return JointPositionReference(kinematics, q, velocity)
-    return CartesianReference(kinematics, q, velocity)
+        return JointPositionReference(kinematics, limits, q, velocity)
+    return CartesianReference(kinematics, limits, q, velocity)

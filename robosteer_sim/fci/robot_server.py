@@ -15,12 +15,13 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
+from robosteer_sim.fci.cartesian_controller import LEAST_STIFFNESS, MOST_STIFFNESS
 from robosteer_sim.fci.firmware import Firmware
 from robosteer_sim.fci.joint_controller import MAX_STIFFNESS_NM_PER_RAD
 from robosteer_sim.fci.link_faults import LinkFaults
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.reference import CYCLE_S
-from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
+from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RecoveryStatus, RobotError, Status
 from robosteer_sim.panda.model_library import library_path
 from robosteer_sim.poller import Poller
 from robosteer_sim.robot import assets
@@ -278,12 +279,14 @@ class RobotServer:
             logger.warning("a command that is not finite ends the motion")
             self._end(MoveStatus.INPUT_ERROR_ABORTED)
         else:
-            # The first command that is carried out comes two cycles after the state that the motion started from.
-            self._cycle_s = 2 * CYCLE_S if self.phase is Phase.REHEARSING else CYCLE_S
+            # The first command that is carried out comes two cycles after the state that the motion started from; more, where
+            # its client was slow to start and has counted them.
+            rehearsed = self.phase is Phase.REHEARSING
+            self._cycle_s = (answered - self._first_answered + 1) * CYCLE_S if rehearsed else CYCLE_S
             self._command, self.phase = np.frombuffer(packet, self._version.control)[0], Phase.ANSWERED
 
     def _first_command(self, answered: int) -> None:
-        self.phase = Phase.REHEARSING
+        self.phase, self._first_answered = Phase.REHEARSING, answered
         if answered == self._message_id:
             self._send_state()
         elif answered < self._message_id - 1:
@@ -303,6 +306,19 @@ class RobotServer:
         self.firmware.reflex(error)
         if self.moving:
             self._end(MoveStatus.REFLEX_ABORTED)
+
+    def user_stop(self, pressed: bool) -> None:
+        """Press or release the user stop; pressed, it ends a motion and refuses others."""
+        self.firmware.user_stop(pressed)
+        if self.moving:
+            self._end(MoveStatus.EMERGENCY_ABORTED)
+        else:
+            self._send_state()
+
+    def guide(self, active: bool) -> None:
+        """Press or release the buttons by which somebody leads the arm. Raises UserError unless it is at rest."""
+        self.firmware.guide(active)
+        self._send_state()
 
     def _client_lost(self) -> None:
         if self.moving:
@@ -326,6 +342,9 @@ class RobotServer:
         except struct.error:
             logger.warning("request %s has a payload of %d bytes and is refused", name.lower(), len(payload))
             status, answer = MoveStatus.INVALID_ARGUMENT if name == "MOVE" else Status.INVALID_ARGUMENT, ()
+        if name != "MOVE" and not self.moving:
+            # Whoever asks whether it has worked must find it in the next state.
+            self._send_state()
         self._reply(name, command_id, status, *answer)
         if name == "MOVE" and status == MoveStatus.MOTION_STARTED:
             self._send_state()
@@ -341,10 +360,12 @@ class RobotServer:
         controller, generator, *others = self._version.move_request.unpack(payload)
         if controller > Controller.EXTERNAL or generator + 1 > self._version.last_generator:
             return (MoveStatus.INVALID_ARGUMENT,)
-        asynchronous = any(others[6:7])
+        if any(others[6:7]):
+            logger.warning("a motion with the asynchronous motion generator is not supported and is refused")
+            return (MoveStatus.NOT_POSSIBLE,)
         # Torques come with a motion generator or without one; without torques there has to be one.
         nothing = controller != Controller.EXTERNAL and generator + 1 == Generator.NONE
-        if self.firmware.mode != Mode.IDLE or asynchronous or nothing:
+        if self.firmware.mode != Mode.IDLE or nothing:
             return (MoveStatus.NOT_POSSIBLE,)
         self.firmware.begin(Controller(controller), Generator(generator + 1))
         self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
@@ -356,18 +377,34 @@ class RobotServer:
         return (Status.SUCCESS,)
 
     def _set_collision_behavior(self, command_id: int, payload: bytes) -> tuple[Status]:
-        struct.unpack("<52d", payload)  # thresholds of contact and collision; reflexes against them come later
-        return (Status.SUCCESS,)
+        taken = self.firmware.contact.set_thresholds(np.array(struct.unpack("<52d", payload)))
+        return (Status.SUCCESS if taken else Status.INVALID_ARGUMENT,)
 
     def _set_joint_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
         stiffness = np.array(struct.unpack("<7d", payload))
         if not np.all((stiffness >= 0.0) & (stiffness <= MAX_STIFFNESS_NM_PER_RAD)):
             return (Status.INVALID_ARGUMENT,)
+        if self.moving:
+            return (Status.NOT_POSSIBLE,)
         self.firmware.set_stiffness(stiffness)
         return (Status.SUCCESS,)
 
     def _set_cartesian_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
-        struct.unpack("<6d", payload)  # accepted without effect, as users of the real robot find (libfranka issue 180)
+        # In effect where a motion asks for the Cartesian controller, as libfranka has it; on FR3s with system 5.7 users find
+        # none at all (libfranka issue 180).
+        stiffness = np.array(struct.unpack("<6d", payload))
+        if not np.all((stiffness >= LEAST_STIFFNESS) & (stiffness <= MOST_STIFFNESS)):
+            return (Status.INVALID_ARGUMENT,)
+        if self.moving:
+            return (Status.NOT_POSSIBLE,)
+        self.firmware.set_cartesian_stiffness(stiffness)
+        return (Status.SUCCESS,)
+
+    def _set_guiding_mode(self, command_id: int, payload: bytes) -> tuple[Status]:
+        *free, elbow = struct.unpack("<7?", payload)
+        if self.moving:
+            return (Status.NOT_POSSIBLE,)
+        self.firmware.set_guiding_mode(np.array(free), elbow)
         return (Status.SUCCESS,)
 
     def _set_ee_to_k(self, command_id: int, payload: bytes) -> tuple[Status]:
@@ -394,12 +431,8 @@ class RobotServer:
         state["m_load"], state["F_x_Cload"], state["I_load"] = mass, rest[:3], rest[3:]
         return (Status.SUCCESS,)
 
-    def _automatic_error_recovery(self, command_id: int, payload: bytes) -> tuple[Status]:
-        self.firmware.recover()
-        if not self.moving:
-            # Whoever asks whether it has worked must find it in the next state.
-            self._send_state()
-        return (Status.SUCCESS,)
+    def _automatic_error_recovery(self, command_id: int, payload: bytes) -> tuple[RecoveryStatus]:
+        return (self.firmware.recover(),)
 
     def _get_robot_model(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
         return Status.SUCCESS, _urdf()
@@ -427,6 +460,7 @@ class RobotServer:
         "SET_COLLISION_BEHAVIOR": _set_collision_behavior,
         "SET_JOINT_IMPEDANCE": _set_joint_impedance,
         "SET_CARTESIAN_IMPEDANCE": _set_cartesian_impedance,
+        "SET_GUIDING_MODE": _set_guiding_mode,
         "SET_EE_TO_K": _set_ee_to_k,
         "SET_NE_TO_EE": _set_ne_to_ee,
         "SET_LOAD": _set_load,

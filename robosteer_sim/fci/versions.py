@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from robosteer_sim.fci import wire
-from robosteer_sim.fci.wire import Command, Generator, MoveStatus
+from robosteer_sim.fci.wire import Command, Generator, MoveStatus, RecoveryStatus
 
 
 class Command5(IntEnum):
@@ -44,6 +44,13 @@ class MoveStatus5(IntEnum):
     EMERGENCY_ABORTED = 7
     INPUT_ERROR_ABORTED = 8
     ABORTED = 9
+
+
+class RecoveryStatus5(IntEnum):
+    SUCCESS = 0
+    NOT_POSSIBLE = 1
+    MANUAL_RECOVERY_REQUIRED = 2
+    EMERGENCY_ABORTED = 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ V5 = Version(
     wire.state_layout("<f8"),
     np.dtype([field for field in wire.CONTROL.descr if field[0] != "torque_finished"]),
     Generator.CARTESIAN_VELOCITY,
-    {MoveStatus: MoveStatus5},
+    {MoveStatus: MoveStatus5, RecoveryStatus: RecoveryStatus5},
 )
 assert (V5.state.itemsize, V5.control.itemsize, V5.move_request.size) == (2373, 370, 56)
 

@@ -47,7 +47,17 @@ class MoveStatus(IntEnum):
     NOT_POSSIBLE = 5
     INVALID_ARGUMENT = 7
     REFLEX_ABORTED = 8
+    EMERGENCY_ABORTED = 9
     INPUT_ERROR_ABORTED = 10
+
+
+class RecoveryStatus(IntEnum):
+    """Answers to a request for automatic error recovery."""
+
+    SUCCESS = 0
+    NOT_POSSIBLE = 1
+    MANUAL_RECOVERY_REQUIRED = 3
+    EMERGENCY_ABORTED = 5
 
 
 class Status(IntEnum):
@@ -79,13 +89,17 @@ class Generator(IntEnum):
 
 
 class Mode(IntEnum):
+    OTHER = 0
     IDLE = 1
     MOVE = 2
+    GUIDING = 3
     REFLEX = 4
+    USER_STOPPED = 5
+    AUTOMATIC_ERROR_RECOVERY = 6
 
 
 class RobotError(IntEnum):
-    """Places in the state's list of 41 errors, the same in both versions (research_interface/robot/error.h)."""
+    """Places in the state's list of errors, with the robot's own names, the same in both versions (robot/error.h)."""
 
     JOINT_POSITION_LIMITS_VIOLATION = 0
     CARTESIAN_POSITION_LIMITS_VIOLATION = 1

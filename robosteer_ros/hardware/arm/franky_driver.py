@@ -46,7 +46,14 @@ class FrankyDriver(ArmDriver):
 
     def _connect(self) -> Robot:
         realtime = RealtimeConfig.Enforce if self._config.realtime else RealtimeConfig.Ignore
-        return connect(self._config, lambda: Robot(self._config.address, realtime_config=realtime))
+        # On connecting, franky sets the thresholds for contact and collision alike, in all phases of motion.
+        return connect(
+            self._config,
+            lambda: Robot(
+                self._config.address, realtime_config=realtime, default_torque_threshold=self._config.collision_torque_nm,
+                default_force_threshold=self._config.collision_force_n,
+            ),
+        )  # fmt: skip
 
     def read(self) -> Reading:
         try:

@@ -65,6 +65,8 @@ class PandaPyDriver(ArmDriver):
         realtime = RealtimeConfig.kEnforce if self._config.realtime else RealtimeConfig.kIgnore
         panda = connect(self._config, lambda: Panda(self._config.address, realtime_config=realtime))
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(panda))
+        torque, force = [self._config.collision_torque_nm] * 7, [self._config.collision_force_n] * 6
+        panda.get_robot().set_collision_behavior(torque, torque, force, force)
         return panda
 
     def read(self) -> Reading:

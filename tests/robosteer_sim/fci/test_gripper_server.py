@@ -102,7 +102,7 @@ def test_fingers_get_stuck_on_their_way(gripper, lab, link):
 
 def test_an_object_is_lost_and_falls(gripper, lab, link):
     robot = lab.robot()
-    robot.relative_dynamics_factor = 0.5
+    robot.relative_dynamics_factor = 0.1
     start, cube = robot.state.O_T_EE, np.array(link.truth()["objects"]["red_cube"][:3])
 
     def go(*place):

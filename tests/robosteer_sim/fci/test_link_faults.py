@@ -47,13 +47,13 @@ def begin(robot, link, heard=None):
     """In the middle of a motion."""
     robot.move(motion(heard), asynchronous=True)
     before = link.status()["steps"]
-    wait_until(lambda: link.status()["moving"] and link.status()["steps"] > before + 200)
+    wait_until(lambda: link.status()["moving"] and link.status()["steps"] > before + 500)
 
 
 def moves_again(robot):
     assert robot.recover_from_errors()
     start = np.array(robot.state.q)
-    robot.relative_dynamics_factor = 0.3
+    robot.relative_dynamics_factor = 0.1
     robot.move(JointMotion([0.05] * 7, ReferenceType.Relative))
     np.testing.assert_allclose(robot.state.q, start + 0.05, atol=2e-3)
 

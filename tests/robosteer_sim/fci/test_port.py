@@ -98,7 +98,7 @@ def test_states_are_packets_of_the_published_size_with_growing_ids(client):
 @pytest.mark.parametrize(
     ("command", "payload", "status"),
     [
-        (wire.Command.SET_GUIDING_MODE, bytes(7), 1),  # not supported
+        (wire.Command.SET_GUIDING_MODE, bytes(3), 2),
         (99, b"", 1),  # unknown
         (wire.Command.SET_LOAD, bytes(3), 2),  # too short
         (wire.Command.SET_LOAD, struct.pack("<13d", -1.0, *[0.0] * 12), 2),

@@ -36,7 +36,7 @@ def robot(lab, link):
     wait_until(lambda: not link.status()["moving"])
     link.reset(TASK, 0)
     robot = lab.robot()
-    robot.relative_dynamics_factor = 0.3
+    robot.relative_dynamics_factor = 0.1
     return robot
 
 
@@ -143,15 +143,24 @@ def test_settings_are_taken_or_refused_without_harm(robot):
     robot.move(CartesianMotion(Affine([0.0, 0.0, -0.05]), ReferenceType.Relative))
     assert nominal[2] - position(robot)[2] == pytest.approx(0.05, abs=5e-3)
     robot.set_ee(np.eye(4).ravel().tolist())
-    with pytest.raises(builtins.Exception, match="not possible"):
-        robot.set_guiding_mode([True] * 6, True)
+    robot.set_guiding_mode([True, True, True, False, False, False], True)
+    with pytest.raises(builtins.Exception, match="invalid argument"):
+        robot.set_cartesian_impedance([5000.0, 2000.0, 2000.0, 100.0, 100.0, 100.0])
+    with pytest.raises(builtins.Exception, match="invalid argument"):
+        robot.set_collision_behavior(-1.0, 40.0)
+    robot.move(JointMotion([0.2] * 7, ReferenceType.Relative), asynchronous=True)
+    with pytest.raises(builtins.Exception, match="not possible in the current mode .*Move"):
+        robot.set_joint_impedance([3000.0] * 7)
+    robot.set_collision_behavior(30.0, 40.0)
+    assert robot.join_motion(30)
     robot.move(JointMotion([-0.02] * 7, ReferenceType.Relative))
 
 
 def test_a_reflex_is_named_and_nothing_moves_until_recovery(robot):
     beyond = np.array(robot.state.q)
     beyond[3] = -0.05
-    with pytest.raises(ControlException, match="position_limits_violation"):
+    # Its velocity is limited by what is left of the range, so that limit comes first.
+    with pytest.raises(ControlException, match="joint_motion_generator_velocity_limits_violation"):
         robot.move(JointMotion(beyond.tolist()))
     assert robot.has_errors and robot.state.robot_mode.name == "Reflex"
     with pytest.raises(CommandException, match="not possible in the current mode .*Reflex"):
@@ -174,6 +183,7 @@ while True:
 
 
 def test_a_client_killed_in_mid_motion_leaves_the_arm_at_rest_for_the_next_one(lab, link):
+    link.reset(TASK, 0)
     for _ in range(2):
         client = subprocess.Popen([sys.executable, "-c", CLIENT, lab.host])
         wait_until(lambda: link.status()["moving"])
@@ -190,6 +200,7 @@ def test_a_client_killed_in_mid_motion_leaves_the_arm_at_rest_for_the_next_one(l
 
 
 def test_a_client_that_is_stopped_holds_the_arm_and_goes_on(lab, link):
+    link.reset(TASK, 0)
     client = subprocess.Popen([sys.executable, "-c", CLIENT, lab.host])
     try:
         wait_until(lambda: link.status()["moving"])

@@ -15,6 +15,12 @@ MS = 1_000_000
 DOWN, RIGHT = (0, 0, -0.01, 0, 0, 0), (0, 0.008, 0, 0, 0, 0.02)
 
 
+@pytest.fixture(scope="module")
+def rig_file(new_arm_rig):
+    """An arm that may be pushed onto the table at speed."""
+    return new_arm_rig(arm={"collision_force_n": 500.0, "collision_torque_nm": 250.0})
+
+
 def ticks(clock, count, hz=15):
     """The policy's next `count` ticks."""
     start_ns = clock.now_ns()
