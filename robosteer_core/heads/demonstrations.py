@@ -59,7 +59,7 @@ def fitted(policy: Policy, dataset: Dataset) -> dict[str, Statistics]:
     something else. Raises UserError naming both shapes where a width differs.
     """
     config = policy.config
-    dataset.require(state_dim=len(config.state_names), action_dim=len(config.action_names))
+    dataset.require(state_dim=len(config.state_names) or None, action_dim=len(config.action_names))
     arrays = dataset.arrays()
     if not len(arrays):
         raise UserError(f"the dataset {dataset.folder} has no frames; record demonstrations first")
@@ -70,7 +70,7 @@ def fitted(policy: Policy, dataset: Dataset) -> dict[str, Statistics]:
                 f"{dataset.folder}: {name} holds values that are not finite in {len(wrong)} frames, the first in episode "
                 f"{arrays.episode[wrong[0]]}, frame {arrays.frame[wrong[0]]}; leave these episodes out"
             )
-    same_state, same_action = dataset.state_names == config.state_names, dataset.action_names == config.action_names
+    same_state, same_action = config.state_names in ((), dataset.state_names), dataset.action_names == config.action_names
     return {
         "state": config.state if same_state else new_statistics(config.state, arrays.state),
         "action": config.action if same_action else new_statistics(config.action, arrays.action),

@@ -40,7 +40,28 @@ def load_policy(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Po
         config = PolicyConfig.load(folder)
     else:
         config = import_module("robosteer_core.vla.layouts").describe(folder)
-    return import_module(FAMILIES[config.family]).load(folder, config, dtype)
+    policy = import_module(FAMILIES[config.family]).load(folder, config, dtype)
+    _require_agreement(policy, folder)
+    return policy
+
+
+def _require_agreement(policy: Policy, folder: Path) -> None:
+    """Raises UserError where the description of a policy's inputs and actions does not fit its model."""
+    config = policy.config
+    for what, names, statistics, most in (
+        ("action", config.action_names, config.action, policy.action_dim), ("state", config.state_names, config.state, policy.state_dim)
+    ):  # fmt: skip
+        if len(names) != statistics.width:
+            raise UserError(f"{folder}: expected statistics of the {len(names)} {what} dimensions {', '.join(names)}; found {statistics.width}")
+        if len(names) > most:
+            raise UserError(f"{folder}: the model takes {what}s of at most {most} dimensions; its description names {len(names)}")
+    if config.image_size != policy.vision_size:
+        raise UserError(f"{folder}: the model sees images of {policy.vision_size} pixels a side; its description says {config.image_size}")
+    if policy.tokenizer.vocabulary_size > policy.backbone.embed_tokens.num_embeddings:
+        raise UserError(
+            f"{folder}: its tokenizer has {policy.tokenizer.vocabulary_size} words, the model {policy.backbone.embed_tokens.num_embeddings}; "
+            "it is another model's"
+        )
 
 
 def fingerprint(folder: Path | str) -> str:
@@ -133,7 +154,8 @@ def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: P
         f"{name} (expected {tuple(wanted[name].shape)}, found {tuple(tensors[name].shape)})"
         for name in sorted(wanted.keys() & tensors.keys()) if wanted[name].shape != tensors[name].shape
     ]  # fmt: skip
-    wrong = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    whole = [f"{name} ({tensors[name].dtype})" for name in sorted(tensors) if not tensors[name].is_floating_point()]
+    wrong = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "quantised or no weights at all": whole}
     if any(wrong.values()):
         found = "; ".join(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
                           for what, names in wrong.items() if names)  # fmt: skip

@@ -35,6 +35,10 @@ class Normalisation(BaseModel):
     def normalise(self, values: np.ndarray) -> np.ndarray:
         return ((values - np.array(self.mean)) / np.array(self.std)).astype(np.float32)
 
+    @property
+    def width(self) -> int:
+        return len(self.mean)
+
     def denormalise(self, values: np.ndarray) -> np.ndarray:
         return values * np.array(self.std) + np.array(self.mean)
 
@@ -62,6 +66,10 @@ class Quantiles(BaseModel):
         scaled = 2 * (values - np.array(self.low)) / self._range() - 1
         scaled = np.clip(scaled, -1, 1) if self.clip else scaled
         return self._where(scaled, values).astype(np.float32)
+
+    @property
+    def width(self) -> int:
+        return len(self.low)
 
     def denormalise(self, values: np.ndarray) -> np.ndarray:
         return self._where((values + 1) / 2 * self._range() + np.array(self.low), values)

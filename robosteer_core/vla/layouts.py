@@ -53,8 +53,7 @@ def _config(family: Family, preprocessing: str, cameras, size: int, tokens: int,
 
 
 def _names(kind: str, statistics: Statistics) -> tuple[str, ...]:
-    width = len(statistics.mean if isinstance(statistics, Normalisation) else statistics.low)
-    return tuple(f"{kind}_{index}" for index in range(width))
+    return tuple(f"{kind}_{index}" for index in range(statistics.width))
 
 
 def _as_it_is(width: int) -> Normalisation:

@@ -43,13 +43,16 @@ class PrismaticPolicy(Policy):
         return len(self.config.action_names)
 
     @property
+    def vision_size(self) -> int:
+        return self.model.featurizer.config.image_size
+
+    @property
     def backbone(self) -> nn.Module:
-        """The language model's layers (part `vlm`)."""
         return self.model.language_model.model
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, cameras, 3, H, W) -> (B, tokens, width), by both vision towers and the projector."""
-        features = self.model.image_features(pixels.to(self.dtype).flatten(0, 1))
+        features = self.model.image_features(pixels.flatten(0, 1))
         return features.reshape(pixels.shape[0], -1, features.shape[-1])
 
     def embed(self, inputs: Inputs, features: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

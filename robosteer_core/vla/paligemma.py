@@ -127,6 +127,10 @@ class PaliGemmaPolicy(FlowPolicy):
         return self.model.model
 
     @property
+    def vision_size(self) -> int:
+        return self.sizes.vlm_config.vision_config.image_size
+
+    @property
     def backbone(self):
         return self.core.vlm.language_model
 

@@ -25,6 +25,9 @@ TOKENIZER_FILE = "tokenizer.json"
 class Tokenizer(Protocol):
     """Texts -> ids and mask, each (batch, length) int64."""
 
+    @property
+    def vocabulary_size(self) -> int: ...
+
     def __call__(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]: ...
     def save(self, path: Path) -> None: ...
 
@@ -100,6 +103,16 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def state_dim(self) -> int:
         """Width of the model's state vectors, 0 where it takes none; those of the robot are padded to it with zeros."""
+
+    @property
+    @abstractmethod
+    def vision_size(self) -> int:
+        """Pixels of a side of the images that the vision tower takes."""
+
+    @property
+    @abstractmethod
+    def backbone(self) -> nn.Module:
+        """The language model (part `vlm`), with `layers`, `norm` and `embed_tokens`."""
 
     @abstractmethod
     def predict(self, inputs: Inputs, generator: torch.Generator) -> torch.Tensor:
@@ -213,11 +226,6 @@ class FlowPolicy(Policy):
     @property
     def state_dim(self) -> int:
         return self.sizes.max_state_dim
-
-    @property
-    @abstractmethod
-    def backbone(self) -> nn.Module:
-        """The language model of the VLM (part `vlm`)."""
 
     @property
     @abstractmethod

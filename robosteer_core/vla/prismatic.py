@@ -74,14 +74,15 @@ class PrismaticModel(nn.Module):
         self.projector = Projector(dino.hidden_size + siglip.hidden_size, text.hidden_size)
         self.language_model = LlamaForCausalLM(text)
         for name, values in (("dino_mean", _DINO_MEAN), ("dino_std", _DINO_STD)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
 
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, patches, width of the language model)."""
-        for_dino = ((pixels + 1) / 2 - self.dino_mean) / self.dino_std
+        dtype = self.projector.fc1.weight.dtype
+        for_dino = (((pixels + 1) / 2 - self.dino_mean) / self.dino_std).to(dtype)
         registers = self.featurizer.config.num_register_tokens
         first = _before_last(self.featurizer.embeddings(for_dino), self.featurizer.encoder.layer)[:, 1 + registers :]
-        second = _before_last(self.fused_featurizer.embeddings(pixels), self.fused_featurizer.encoder.layers)
+        second = _before_last(self.fused_featurizer.embeddings(pixels.to(dtype)), self.fused_featurizer.encoder.layers)
         return self.projector(torch.cat([first, second], dim=-1))
 
     def sites(self) -> Sites:

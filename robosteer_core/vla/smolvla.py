@@ -106,6 +106,10 @@ class SmolVLAPolicy(FlowPolicy):
         })  # fmt: skip
 
     @property
+    def vision_size(self) -> int:
+        return self.sizes.vlm.vision_config.image_size
+
+    @property
     def backbone(self):
         return self.model.vlm.text_model
 

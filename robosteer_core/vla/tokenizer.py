@@ -90,6 +90,11 @@ class PromptTokenizer:
     def save(self, path: Path) -> None:
         self._tokenizer.save(str(path))
 
+    @property
+    def vocabulary_size(self) -> int:
+        # PaliGemma's file adds a word for images that openpi's and lerobot's models have no embedding of.
+        return self._tokenizer.get_vocab_size(with_added_tokens=False)
+
     def __call__(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask, each (batch, length) int64."""
         ids = np.full((len(texts), self.length), self._pad, np.int64)

@@ -195,6 +195,15 @@ def test_the_chunk_is_that_of_the_robot_in_the_statistics(tmp_path, name, chunk)
     assert np.allclose(policy.config.action.low, known["action", column])
 
 
+@pytest.mark.parametrize("oft", [False, True])
+@torch.no_grad()
+def test_in_half_precision_actions_are_finite_and_in_single_precision(tmp_path, oft):
+    hub.openvla(tmp_path / "base", oft=oft)
+    policy = load_policy(tmp_path / "base", dtype=torch.bfloat16)
+    found = policy.predict(inputs_of(policy))
+    assert policy.dtype == torch.bfloat16 and found.dtype == torch.float32 and bool(found.isfinite().all())
+
+
 @torch.no_grad()
 def test_oft_saved_and_loaded_again_predicts_the_same(oft, tmp_path):
     policy = load_policy(oft[0])

@@ -14,6 +14,7 @@ from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.config import Normalisation
 from robosteer_core.vla.sites import Head
 
 MODEL = "paligemma_with_expert"
@@ -79,12 +80,27 @@ def folder(tmp_path, request):
     if where == "openpi":
         return path, hub.openpi(path, pi05=family == "pi05")
     tensors = hub.pi_tensors(family == "pi05")
+    if where == "older":
+        return path, older(path, tensors)
     hub.lerobot(path, family, tensors, shards=3 if where == "sharded" else 1)
     hub.characters(path / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>")
     return path, tensors
 
 
-LAYOUTS = ["openpi pi0", "lerobot pi0", "sharded pi0", "openpi pi05", "lerobot pi05"]
+def older(path, tensors):
+    """lerobot's first pi0 named the parts of PaliGemma in another order."""
+    at = f"{MODEL}.paligemma."
+
+    def old(name):
+        name = name.replace(f"{at}model.language_model.", f"{at}language_model.model.").replace(f"{at}lm_head", f"{at}language_model.lm_head")
+        return name.replace(f"{at}model.", at)
+
+    hub.lerobot(path, "pi0", {old(name): tensor for name, tensor in tensors.items()})
+    hub.characters(path / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>")
+    return tensors
+
+
+LAYOUTS = ["openpi pi0", "lerobot pi0", "sharded pi0", "older pi0", "openpi pi05", "lerobot pi05"]
 
 
 def names_of_ours(name, pi05):
@@ -203,7 +219,7 @@ def test_a_pi05_reads_the_state_in_256_steps(folder):
     assert ids[0, : mask[0].sum()].tolist() == codes
 
 
-@pytest.mark.parametrize("folder", LAYOUTS[:1] + LAYOUTS[3:4], indirect=True)
+@pytest.mark.parametrize("folder", ["openpi pi0", "openpi pi05"], indirect=True)
 def test_heads_are_eligible_whose_queries_get_a_gradient_from_the_action(folder):
     policy = load_policy(folder[0])
     inputs = policy.inputs(images(1), np.zeros((1, hub.STATE)), ["go"])
@@ -250,6 +266,10 @@ def damaged(path, how):
         (path / "tokenizer.json").unlink()
     elif how == "spoiled tokenizer":
         (path / "tokenizer.json").write_text("{}")
+    elif how == "quantised":
+        tensors["action_out_proj.weight"] = tensors["action_out_proj.weight"].to(torch.int8)
+    elif how == "big tokenizer":
+        hub.characters(path / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>", *(f"<loc{number}>" for number in range(40)))
     elif how == "relative actions":
         said = {"type": "pi0", "use_relative_actions": True}
     config.write_text(json.dumps(said))
@@ -265,6 +285,7 @@ def damaged(path, how):
     ("another policy", "type 'act'; expected one of pi0, pi05, smolvla"), ("nobody's", "no policy in .* expected policy.json"),
     ("no json", "config.json is no JSON"), ("other weights", "hold no vision tower"),
     ("no tokenizer", "lacks tokenizer.json; copy tokenizer.json or tokenizer.model of google/paligemma"),
+    ("quantised", r"action_out_proj.weight \(torch.int8\)"), ("big tokenizer", "tokenizer has 141 words, the model 130"),
     ("spoiled tokenizer", "tokenizer.json is no tokenizer"), ("relative actions", "use_relative_actions is True"),
 ])  # fmt: skip
 def test_bad_files_are_refused_with_the_reason(tmp_path, how, words):
@@ -281,6 +302,17 @@ def test_weights_of_another_family_are_refused(folder, words, tmp_path):
     policy.config.model_copy(update={"family": other}).save(folder[0])
     with pytest.raises(UserError, match=words):
         load_policy(folder[0])
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"image_size": 224}, "images of 8 pixels a side; its description says 224"), ({"action_names": ("dx",)}, "expected statistics of the 1 action"),
+    ({"action_names": tuple("abcdefgh"), "action": Normalisation(mean=(0,) * 8, std=(1,) * 8)}, "actions of at most 6 dimensions; its description names 8"),
+])  # fmt: skip
+def test_a_description_that_does_not_fit_the_model_is_refused(tmp_path, change, words):
+    hub.openpi(tmp_path / "base")
+    load_policy(tmp_path / "base").config.model_copy(update=change).save(tmp_path / "base")
+    with pytest.raises(UserError, match=words):
+        load_policy(tmp_path / "base")
 
 
 def test_statistics_of_several_robots_are_left_to_the_user(tmp_path, caplog):

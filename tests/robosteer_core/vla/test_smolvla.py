@@ -139,6 +139,13 @@ def test_saved_and_loaded_again_it_predicts_the_same(folder, tmp_path):
     assert again.config == policy.config and torch.equal(first, second)
 
 
+@torch.no_grad()
+def test_in_half_precision_actions_are_finite_and_in_single_precision(folder):
+    policy = load_policy(folder[0], dtype=torch.bfloat16)
+    found = policy.predict(inputs_of(policy), torch.Generator().manual_seed(0))
+    assert policy.dtype == torch.bfloat16 and found.dtype == torch.float32 and bool(found.isfinite().all())
+
+
 def test_a_language_head_alone_is_the_word_embeddings(folder):
     path, tensors = folder
     tensors.pop("vlm_with_expert.vlm.model.text_model.embed_tokens.weight")
