@@ -25,7 +25,7 @@ EXTRA_OF_MODULE = {
     "franky_sim": "sim",
     "franky": "ros",
     "pyrealsense2": "ros",
-    "cv2": "ros",
+    "cv2": "calibration",
 }
 """Top-level modules that a core installation lacks, with the extra that brings each."""
 

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("robosteer_core", "robosteer_sim", "robosteer_ros")
+PACKAGES = ("robosteer_core", "robosteer_sim", "robosteer_ros", "calibration")
 
 MAY_IMPORT = {
     "robosteer_core": {"robosteer_core"},
     "robosteer_sim": {"robosteer_sim", "robosteer_core"},
     "robosteer_ros": {"robosteer_ros", "robosteer_core"},
+    "calibration": {"calibration", "robosteer_core"},
 }
 
-EXTRAS = {"robosteer_core": (), "robosteer_sim": ("sim",), "robosteer_ros": ("ros", "panda")}
+EXTRAS = {"robosteer_core": (), "robosteer_sim": ("sim",), "robosteer_ros": ("ros", "panda"), "calibration": ("calibration",)}
 
 TOP_LEVEL = {
     "robosteer_core", "robosteer_ros", "robosteer_sim", "launch", "calibration", "tests", "docker", "docs", "resource", ".ci",

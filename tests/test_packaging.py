@@ -126,7 +126,7 @@ def test_every_file_of_a_package_is_installed():
     """A file that is no Python and that package-data forgets is there in a checkout alone."""
     patterns = tomllib.loads(PROJECT_TEXT)["tool"]["setuptools"]["package-data"]
     installed = {path for package, globs in patterns.items() for pattern in globs for path in (ROOT / package).glob(pattern)}
-    command = ["git", "ls-files", "-z", "robosteer_core", "robosteer_sim", "robosteer_ros"]
+    command = ["git", "ls-files", "-z", "robosteer_core", "robosteer_sim", "robosteer_ros", "calibration"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     forgotten = {name for name in listed if name and not name.endswith(".py") and ROOT / name not in installed}
     assert forgotten == set()

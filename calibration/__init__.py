@@ -1,0 +1,1 @@
+"""Calibration of the cameras: boards, intrinsics, hand-eye, and whether the result can be trusted."""
