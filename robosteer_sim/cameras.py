@@ -16,7 +16,7 @@ from robosteer_core.runtime.lab_link import LabLink, LabState
 from robosteer_sim.camera_faults import FaultyCamera
 from robosteer_sim.studio import Studio, lab_cameras
 
-_MS = 1_000_000
+_MS, _SECOND = 1_000_000, 1_000_000_000
 
 
 def frame_number(now_ns: int, fps: int) -> int:
@@ -74,7 +74,7 @@ class CameraCrew:
         scene = (state.generation, state.task, state.seed, state.variation)
         if scene != self._scene:
             self._studio.build(state.task, state.seed, state.variation)
-            self._scene = scene
+            self._scene, self._began_ns = scene, state.now_ns // _SECOND * _SECOND
             self._check_formats()
         for camera in self._cameras:
             self._faults[camera.name].suffer([fault for fault in state.camera_faults if fault["camera"] == camera.name])
@@ -83,7 +83,9 @@ class CameraCrew:
         if due:
             self._studio.pose(np.asarray(state.qpos))
         for camera, number in due:
-            shot = self._faults[camera.name].take(state.now_ns, number, lambda: self._studio.draw(camera, number))
+            # Noise follows from the scene's time, which begins with a whole second, and not from what was before it.
+            since = number - frame_number(self._began_ns, camera.fps)
+            shot = self._faults[camera.name].take(state.now_ns, number, lambda: self._studio.draw(camera, since))
             if shot is not None:
                 self._writers[camera.name].write(*shot)
 

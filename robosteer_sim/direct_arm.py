@@ -47,6 +47,9 @@ class DirectArm(Clock):
             raise UserError(f"the arm takes Cartesian deltas and a gripper; the rig's action space is {rig.action_space.kind}")
         self._world, self._rig, self._now_ns = world, rig, START_NS
         self._firmware = Firmware(world)
+        # As the drivers set them: for contact and collision alike, in both phases of a motion.
+        arm = rig.arm
+        self._firmware.contact.set_thresholds(np.repeat([arm.collision_torque_nm, arm.collision_force_n], [28, 24]))
         self._firmware.begin(Controller.EXTERNAL, Generator.NONE)
         self._command = np.zeros((), wire.CONTROL)
         self._impedance = CartesianImpedance(world, rig)

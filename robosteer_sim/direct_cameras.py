@@ -9,6 +9,7 @@ import numpy as np
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.frame import Frame
 from robosteer_sim.cameras import due_ns, frame_number
+from robosteer_sim.direct_arm import START_NS
 from robosteer_sim.studio import DEPTH_UNIT_M, Studio, lab_cameras
 
 
@@ -45,8 +46,8 @@ class DirectCameras:
             self._built = (self._scenes, self._wanted)
         camera, studio = self._cameras[name], self._studio
         studio.pose(qpos)
-        colour, depth = studio.draw(camera)
         number = frame_number(stamp_ns, camera.fps)
+        colour, depth = studio.draw(camera, number - frame_number(START_NS, camera.fps))
         return Frame(
             name, due_ns(number, camera.fps), number, colour, depth, DEPTH_UNIT_M, studio.format(camera).intrinsics
         )
