@@ -1,4 +1,4 @@
-"""LoRA on slices of a linear layer: only the chosen heads' rows or columns have parameters.
+"""LoRA on slices of a linear layer: only the chosen heads' rows or columns have parameters. And its ordinary companions.
 
 In memory the factor next to the slice is as small as the slice; a state dict holds it dense, with zeros elsewhere, so
 that what is saved is an ordinary PEFT LoRA and what PEFT saved loads here.
@@ -12,9 +12,11 @@ from typing import Any, Mapping
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners import lora
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from robosteer_core.adapters.slices import Slice
+from robosteer_core.adapters.targets import Targets
 
 ADAPTER = "default"
 
@@ -92,39 +94,77 @@ def _key(prefix: str, adapter: str, part: Slice) -> str:
     return f"{prefix}lora_{'B' if part.dim == 0 else 'A'}.{adapter}.weight"
 
 
-def sliced_config(slices: Mapping[str, Slice], rank: int, alpha: float) -> LoraConfig:
+def _layer(target: nn.Module, adapter_name: str, config: LoraConfig, **kwargs: Any) -> lora.Linear:
+    """The compact layer where the configuration names a slice of this module, else PEFT's own."""
+    kind = SlicedLinear if kwargs["target_name"] in config.slices else lora.Linear
+    return kind(target, adapter_name, config=config, **kwargs)
+
+
+def adapter_config(targets: Targets, rank: int, alpha: float) -> LoraConfig:
     """PEFT's configuration of an adapter on these modules; saved, it describes an ordinary LoRA."""
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=sorted(slices), bias="none")
-    config.target_modules = sorted(slices)  # PEFT keeps a set, whose order would differ from run to run
-    config.slices = dict(slices)  # not a field, so it is not saved; SlicedLinear reads it
-    config._register_custom_module({nn.Linear: SlicedLinear})
+    modules = sorted((*targets.slices, *targets.whole))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, bias="none", modules_to_save=list(targets.full) or None)
+    config.target_modules = modules  # PEFT keeps a set, whose order would differ from run to run
+    config.slices = dict(targets.slices)  # not a field, so it is not saved; SlicedLinear reads it
+    config._register_custom_module({nn.Linear: _layer})
     return config
 
 
-def add_adapter(model: nn.Module, slices: Mapping[str, Slice], rank: int, alpha: float, name: str = ADAPTER) -> LoraConfig:
+def add_adapter(model: nn.Module, targets: Targets | Mapping[str, Slice], rank: int, alpha: float, name: str = ADAPTER) -> LoraConfig:
     """Put a new adapter, which changes nothing yet, into `model` in place; only its parameters require gradients.
 
-    The first factor is drawn from torch's global generator.
+    `targets` may be slices alone. The first factor is drawn from torch's global generator.
     """
-    config = sliced_config(slices, rank, alpha)
+    targets = targets if isinstance(targets, Targets) else Targets(dict(targets))
+    config = adapter_config(targets, rank, alpha)
     with warnings.catch_warnings():
         # A second adapter beside the first is meant.
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         inject_adapter_in_model(config, model, adapter_name=name)
+    for path in targets.full:
+        module = model.get_submodule(path)
+        if isinstance(module, ModulesToSaveWrapper):
+            module.update(name)
+        else:
+            module = ModulesToSaveWrapper(module, name)
+            parent, _, last = path.rpartition(".")
+            setattr(model.get_submodule(parent), last, module)
+        module.set_adapter(name)
     return config
 
 
 def adapter_layers(model: nn.Module) -> dict[str, SlicedLinear]:
-    """Adapted layers by module path."""
+    """Layers with a compact adapter by module path."""
     return {path: module for path, module in model.named_modules() if isinstance(module, SlicedLinear)}
 
 
+def adapted_modules(model: nn.Module) -> dict[str, lora.Linear | ModulesToSaveWrapper]:
+    """All that adapters put into a model by module path: compact and ordinary LoRA layers, and modules trained in full."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, lora.Linear | ModulesToSaveWrapper)}
+
+
+def switch(model: nn.Module, name: str | None) -> None:
+    """Make one of the adapters in `model` the active one, without gradients; None turns all of them off."""
+    for module in adapted_modules(model).values():
+        has = name in (module.lora_A if isinstance(module, lora.Linear) else module.modules_to_save)
+        # Set first: PEFT turns on the gradients of what is active when it enables it.
+        if has:
+            module.set_adapter([name], inference_mode=True)
+        module.enable_adapters(has)
+        module.requires_grad_(False)
+
+
 def merge(model: nn.Module) -> None:
-    """Add the active adapter to the base weights and take the adapter's layers out again."""
-    for path, layer in adapter_layers(model).items():
-        layer.merge(safe_merge=True)
+    """Add the active adapter to the base weights and take the adapters' layers out again."""
+    for path, module in adapted_modules(model).items():
+        if isinstance(module, lora.Linear):
+            module.merge(safe_merge=True)
+            merged = module.get_base_layer()
+        else:
+            active = module.active_adapters
+            merged = module.modules_to_save[active[0]] if active and not module.disable_adapters else module.original_module
         parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, layer.get_base_layer())
+        setattr(model.get_submodule(parent), name, merged)
     # PEFT leaves its configuration on the model that it injected into.
     if hasattr(model, "peft_config"):
         del model.peft_config

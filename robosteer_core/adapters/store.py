@@ -1,9 +1,10 @@
-"""Adapters on disk: `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them, and `heads.json` beside."""
+"""Adapters on disk: `adapter_model.safetensors` and `adapter_config.json` as PEFT reads them, `heads.json` and a card beside."""
 
 from __future__ import annotations
 
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,16 +13,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from robosteer_core.adapters.slices import KeyValueRule, head_slices
-from robosteer_core.adapters.sparse_lora import ADAPTER, adapter_layers, add_adapter, merge
+from robosteer_core.adapters.card import training_of, write_card
+from robosteer_core.adapters.slices import KeyValueRule
+from robosteer_core.adapters.sparse_lora import ADAPTER, adapted_modules, add_adapter, merge, switch
+from robosteer_core.adapters.targets import Targets, adapter_targets
 from robosteer_core.errors import UserError
-from robosteer_core.vla.checkpoint import fingerprint
+from robosteer_core.vla.checkpoint import fingerprint, weight_files
 from robosteer_core.vla.config import Statistics
 from robosteer_core.vla.policy import Policy
 from robosteer_core.vla.sites import Head
 
 WEIGHTS, CONFIG, HEADS = "adapter_model.safetensors", "adapter_config.json", "heads.json"
-_PREFIX = "base_model.model."  # of every key in a PEFT file
+PREFIX = "base_model.model."  # of every key in a PEFT file
 
 
 class AdapterRecord(BaseModel):
@@ -29,7 +32,8 @@ class AdapterRecord(BaseModel):
 
     `heads` as trained, [part, layer, head]; `base` the checkpoint folder at training time and `base_sha256` its
     weights; `scored_part` the part whose heads were ranked, None where none was; `state` and `action` the statistics
-    that the policy was trained with. No heads: the base itself.
+    that the policy was trained with. No heads: the base itself. `feed_forward` and `action_modules` as in
+    `adapter_targets`; `scores` (layers, heads) the errors by which the heads were chosen, where they were.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +49,13 @@ class AdapterRecord(BaseModel):
     instructions: tuple[str, ...]
     state: Statistics
     action: Statistics
+    feed_forward: bool = False
+    action_modules: bool = False
+    scores: tuple[tuple[float, ...], ...] | None = None
+
+    def targets(self, policy: Policy) -> Targets:
+        """Raises UserError where the policy lacks what was trained."""
+        return adapter_targets(policy, self.heads, self.kv, feed_forward=self.feed_forward, action_modules=self.action_modules)
 
 
 def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name: str = ADAPTER) -> None:
@@ -60,16 +71,23 @@ def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name
         os.replace(temporary, folder / WEIGHTS)
         content = config.to_dict() | {"inference_mode": True, "target_modules": sorted(config.target_modules)}
         _write(folder / CONFIG, content)
+        parameters = record.targets(policy).parameters(policy.model, record.rank)
+        files = (folder / WEIGHTS, folder / CONFIG)
+        write_card(folder, record, policy.sites.eligible(record.trained_part), parameters, files, training_of(folder))
     _write(folder / HEADS, record.model_dump(mode="json"))
 
 
 def adapter_weights(policy: Policy, name: str = ADAPTER) -> dict[str, torch.Tensor]:
     """The adapter as PEFT names it, dense with zeros outside of the heads."""
     found = {}
-    for path, layer in adapter_layers(policy.model).items():
-        for key, value in layer.state_dict().items():
-            if key.startswith("lora_"):
-                found[f"{_PREFIX}{path}.{key.replace(f'.{name}.', '.')}"] = value.contiguous()
+    for path, module in adapted_modules(policy.model).items():
+        state = module.state_dict()
+        for key, value in state.items():
+            kind, _, rest = key.partition(f".{name}.")
+            if rest and kind.startswith("lora_"):
+                found[f"{PREFIX}{path}.{kind}.{rest}"] = value.contiguous()
+            elif rest and kind == "modules_to_save":
+                found[f"{PREFIX}{path}.{rest}"] = value.contiguous()
     return found
 
 
@@ -89,7 +107,18 @@ def base_of(policy: Policy) -> tuple[str, str]:
     source = policy.source
     if source is None:
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that adapters can name their base")
-    return str(source), fingerprint(source)
+    return str(source), _fingerprint(source, tuple(_stamp(path) for path in weight_files(source)))
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(source: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Made anew when a file changes; several adapters of one base read its weights once."""
+    return fingerprint(source)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    about = path.stat()
+    return path.name, about.st_mtime_ns, about.st_size
 
 
 def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, name: str = ADAPTER) -> AdapterRecord:
@@ -106,9 +135,9 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
             f"{base} (weights {sha256[:12]}); load that base or make an adapter for this one"
         )
     if record.heads:
-        slices = head_slices(policy.sites, record.heads, record.kv)
-        weights = _read_weights(folder / WEIGHTS)
-        shapes = _expected_shapes(policy, slices, record.rank)
+        targets = record.targets(policy)
+        weights = read_weights(folder / WEIGHTS)
+        shapes = _expected_shapes(policy, targets, record.rank)
         found = {key: tuple(value.shape) for key, value in weights.items()}
         if found != shapes:
             differing = sorted(key for key in shapes.keys() | found.keys() if shapes.get(key) != found.get(key))
@@ -116,13 +145,20 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
                 f"{folder / WEIGHTS} does not fit its {HEADS}: expected {differing[0]} of shape {shapes.get(differing[0])}; "
                 f"found {found.get(differing[0])}"
             )
-        add_adapter(policy.model, slices, record.rank, record.alpha, name)
-        for path, layer in adapter_layers(policy.model).items():
-            for factor in ("lora_A", "lora_B"):
-                dense = weights[f"{_PREFIX}{path}.{factor}.weight"]
-                layer.load_state_dict({f"{factor}.{name}.weight": dense}, strict=False)
-        for layer in adapter_layers(policy.model).values():
-            layer.requires_grad_(False)
+        broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+        if broken:
+            raise UserError(f"{folder / WEIGHTS} holds values that are not finite in {broken[0]}; train it again, with a lower rate")
+        add_adapter(policy.model, targets, record.rank, record.alpha, name)
+        for path, module in adapted_modules(policy.model).items():
+            own = {key.removeprefix(f"{PREFIX}{path}."): value for key, value in weights.items() if key.startswith(f"{PREFIX}{path}.")}
+            if not own:
+                continue
+            if path in targets.full:
+                module.modules_to_save[name].load_state_dict(own)
+            else:
+                state = {f"{key.removesuffix('.weight')}.{name}.weight": value for key, value in own.items()}
+                module.load_state_dict(state, strict=False)
+        switch(policy.model, name)
         policy.eval()
         if merged:
             merge(policy.model)
@@ -130,16 +166,21 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
     return record
 
 
-def _expected_shapes(policy: Policy, slices, rank: int) -> dict[str, tuple[int, int]]:
-    shapes = {}
-    for path in slices:
+def _expected_shapes(policy: Policy, targets: Targets, rank: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in (*targets.slices, *targets.whole):
         layer = policy.model.get_submodule(path)
-        shapes[f"{_PREFIX}{path}.lora_A.weight"] = (rank, layer.in_features)
-        shapes[f"{_PREFIX}{path}.lora_B.weight"] = (layer.out_features, rank)
+        shapes[f"{PREFIX}{path}.lora_A.weight"] = (rank, layer.in_features)
+        shapes[f"{PREFIX}{path}.lora_B.weight"] = (layer.out_features, rank)
+    for path in targets.full:
+        module = policy.model.get_submodule(path)
+        module = getattr(module, "original_module", module)  # where another adapter is in place
+        shapes |= {f"{PREFIX}{path}.{key}": tuple(value.shape) for key, value in module.state_dict().items()}
     return shapes
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Raises UserError where the file is missing or truncated."""
     try:
         return load_file(path)
     except FileNotFoundError:

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import Progress
 from torch import nn
 
-from robosteer_core.adapters.slices import KeyValueRule, Slice, head_slices
+from robosteer_core.adapters.slices import KeyValueRule
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.adapters.store import HEADS, AdapterRecord, base_of, save_adapter
+from robosteer_core.adapters.targets import adapter_targets
 from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.frozen import FrozenPrefix
@@ -42,6 +43,8 @@ class FinetuneConfig(BaseModel):
     alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
     learning_rate: float = Field(default=5e-3, gt=0, description="peak")
     kv: KeyValueRule = Field(default="none", description="adapt keys and values too: own, any or none")
+    feed_forward: bool = Field(default=False, description="a LoRA on all feed-forward layers of the part too, as the release")
+    action_modules: bool = Field(default=False, description="train the projections of state, time and action too, as the release")
     seed: int = Field(default=0, ge=0)
     save_every: int = Field(default=100, ge=1, description="steps between states from which a killed run goes on")
 
@@ -55,15 +58,6 @@ LOG_EVERY = 10
 _MEASURED_FRAMES = 256
 
 
-def parameter_count(policy: FlowPolicy, slices: dict[str, Slice], rank: int) -> int:
-    """Parameters of an adapter on these slices."""
-    count = 0
-    for path, part in slices.items():
-        layer = policy.model.get_submodule(path)
-        count += rank * (len(part.indices) + (layer.in_features if part.dim == 0 else layer.out_features))
-    return count
-
-
 def finetune(
     policy: FlowPolicy,
     demonstrations: Demonstrations,
@@ -73,6 +67,7 @@ def finetune(
     *,
     dataset: str,
     scored_part: str | None = None,
+    scores: tuple[tuple[float, ...], ...] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train `heads` of `policy` in place and write the adapter to `out`; returns the summary, which is `training.json`.
@@ -88,9 +83,11 @@ def finetune(
             why = "the image encoder is frozen" if head.part == "vision" else "its queries and outputs do not reach the action"
             raise UserError(f"head {tuple(head)} cannot be trained: {why} (layer {site.layer} of {len(sites.part(head.part))})")
     base, sha256 = base_of(policy)
-    slices = head_slices(sites, heads, config.kv) if heads else {}
     part = heads[0].part if heads else "vlm"
-    everything = head_slices(sites, sites.eligible_heads(part), config.kv)
+    extra = dict(feed_forward=config.feed_forward, action_modules=config.action_modules)
+    targets = adapter_targets(policy, heads, config.kv, **extra) if heads else None
+    trainable = targets.parameters(policy.model, config.rank) if heads else 0
+    everything = adapter_targets(policy, sites.eligible_heads(part), config.kv, **extra).parameters(policy.model, config.rank)
     settings = {
         "base_sha256": sha256, "demonstrations_sha256": _digest(demonstrations), "heads": [list(head) for head in heads],
         "config": config.model_dump(),
@@ -99,10 +96,11 @@ def finetune(
         return json.loads((out / SUMMARY).read_text())
     torch.manual_seed(config.seed)
     if heads:
-        add_adapter(policy.model, slices, config.rank, config.alpha)
+        add_adapter(policy.model, targets, config.rank, config.alpha)
     else:
         policy.requires_grad_(False)
-    first = min((head.layer for head in heads if head.part == "vlm"), default=len(policy.backbone.layers))
+    lowest = min((head.layer for head in heads if head.part == "vlm"), default=len(policy.backbone.layers))
+    first = 0 if part == "vlm" and heads and config.feed_forward else lowest
     frozen = FrozenPrefix(policy, demonstrations, first, progress=progress)
     batches = _Batches(policy, demonstrations, config)
     before = _measure(policy, frozen, batches)
@@ -110,14 +108,14 @@ def finetune(
     record = AdapterRecord(
         heads=tuple(heads), scored_part=scored_part, trained_part=part, kv=config.kv, rank=config.rank, alpha=config.alpha, base=base,
         base_sha256=sha256, dataset=dataset, instructions=tuple(sorted(set(demonstrations.instruction))),
-        state=policy.config.state, action=policy.config.action,
+        state=policy.config.state, action=policy.config.action, scores=scores, **extra,
     )  # fmt: skip
     summary = {
         "heads": settings["heads"],
         "scored_part": scored_part,
         "trained_part": part,
-        "trainable_parameters": parameter_count(policy, slices, config.rank) if heads else 0,
-        "full_lora_parameters": parameter_count(policy, everything, config.rank),
+        "trainable_parameters": trainable,
+        "full_lora_parameters": everything,
         "finetune_s": round(seconds, 2),
         "loss_before": before,
         "loss_after": _measure(policy, frozen, batches),

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from robosteer_core.episodes.layout import put, temporary_of
 from robosteer_core.evaluation.plot import GRID, INK, MUTED
+from robosteer_core.heads.task_heads import recorded_scores
 
 matplotlib.use("Agg")
 
@@ -25,11 +26,10 @@ def head_map(record: dict[str, Any], path: Path, title: str = "") -> None:
 
     `record` is a selection as `TaskHeads.to_json` gives it.
     """
-    rows = record["ranking"]
-    shape = tuple(1 + max(row[key] for row in rows) for key in ("layer", "head"))
-    scores, eligible = np.empty(shape), np.empty(shape, bool)
-    for row in rows:
-        scores[row["layer"], row["head"]], eligible[row["layer"], row["head"]] = row["mse"], row["eligible"]
+    scores = np.array(recorded_scores(record))
+    eligible = np.ones(scores.shape, bool)
+    for row in record["ranking"]:
+        eligible[row["layer"], row["head"]] = row["eligible"]
     scored, trained = record["scored_part"], record["trained_part"]
     which = "the same heads" if scored == trained else f"the {trained} heads of the same index"
     draw(scores, [(layer, head) for _, layer, head in record["heads"]], path, title=title, eligible=eligible,

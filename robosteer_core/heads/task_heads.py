@@ -273,3 +273,12 @@ def read_heads(path: Path) -> tuple[list[Head], dict[str, Any]]:
     if not heads:
         raise UserError(f"{path} selects no head; make a selection with `robosteer heads select --out`")
     return heads, content
+
+
+def recorded_scores(record: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
+    """(layers, heads) the errors of a selection's record, None where it holds none."""
+    places = {(row["layer"], row["head"]): float(row["mse"]) for row in record.get("ranking", [])}
+    if not places:
+        return None
+    layers, heads = (1 + max(place[axis] for place in places) for axis in (0, 1))
+    return tuple(tuple(places.get((layer, head), float("nan")) for head in range(heads)) for layer in range(layers))

@@ -9,46 +9,11 @@ from peft import PeftModel
 
 from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import adapter_layers, add_adapter, merge
-from robosteer_core.adapters.store import AdapterRecord, apply_adapter, base_of, save_adapter
+from robosteer_core.adapters.store import apply_adapter, save_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_core.vla.sites import Head
-
-HEADS = (Head("vlm", 0, 1), Head("vlm", 0, 6), Head("vlm", 1, 3))
-RANK, ALPHA = 4, 8.0
-
-
-@pytest.fixture
-def base(small_policy, tmp_path):
-    small_policy.save(tmp_path / "base")
-    return load_policy(tmp_path / "base")
-
-
-def trained(policy, heads=HEADS, kv="own"):
-    """An adapter whose factors are no longer zero, as after training."""
-    torch.manual_seed(1)
-    add_adapter(policy.model, head_slices(policy.sites, heads, kv), RANK, ALPHA)
-    for layer in adapter_layers(policy.model).values():
-        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
-    policy.eval()
-    return policy
-
-
-def record(policy, heads=HEADS, kv="own"):
-    source, sha256 = base_of(policy)
-    return AdapterRecord(
-        heads=heads, scored_part="expert", trained_part="vlm", kv=kv, rank=RANK, alpha=ALPHA, base=source, base_sha256=sha256,
-        dataset="demonstrations", instructions=("press the red button",), state=policy.config.state, action=policy.config.action,
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def velocity(policy):
-    random = np.random.default_rng(0)
-    images = {name: random.integers(0, 255, (2, 48, 48, 3), dtype=np.uint8) for name in policy.config.cameras}
-    batch = policy.inputs(images, random.normal(size=(2, 7)), ["press the red button", "touch it"])
-    noisy = torch.from_numpy(random.normal(size=(2, policy.chunk_size, 7))).float()
-    return policy.velocity(policy.prefix(batch), batch.state, noisy, torch.tensor([0.3, 0.7]))
+from adapted import ALPHA, HEADS, RANK, record, trained, velocity
 
 
 def test_a_new_adapter_changes_nothing(base):
@@ -64,12 +29,16 @@ def test_only_the_chosen_heads_have_parameters(base):
     assert count == sum(RANK * (128 + 16 * n) * 2 for n in (2, 1))
 
 
-@pytest.mark.parametrize("heads, kv", [(HEADS, "own"), (HEADS, "any"), (tuple(Head("vlm", 1, h) for h in range(8)), "own")])
-def test_plain_peft_reads_the_saved_adapter_and_gives_the_same_actions(base, tmp_path, heads, kv):
+@pytest.mark.parametrize("heads, kv, extra", [
+    (HEADS, "own", {}), (HEADS, "any", {}), (tuple(Head("vlm", 1, h) for h in range(8)), "own", {}), (HEADS, "none", {"feed_forward": True}),
+    (HEADS, "none", {"action_modules": True}), (HEADS, "none", {"feed_forward": True, "action_modules": True}),
+    ((Head("expert", 2, 4),), "none", {"feed_forward": True}),
+])  # fmt: skip
+def test_plain_peft_reads_the_saved_adapter_and_gives_the_same_actions(base, tmp_path, heads, kv, extra):
     plain = copy.deepcopy(base)
     before = velocity(base)
-    steered = trained(base, heads, kv)
-    save_adapter(steered, tmp_path / "adapter", record(plain, heads, kv))
+    steered = trained(base, heads, kv, **extra)
+    save_adapter(steered, tmp_path / "adapter", record(plain, heads, kv, **extra))
     ours = velocity(steered)
     PeftModel.from_pretrained(plain.model, tmp_path / "adapter")
     assert not adapter_layers(plain.model), "PEFT must use its own layers here"
@@ -132,23 +101,6 @@ def test_training_moves_nothing_outside_of_the_slices(base):
         optimiser.step()
     assert all(torch.equal(p, frozen[n]) for n, p in base.model.named_parameters() if n in frozen)
     assert all(layer.lora_B["default"].weight.abs().sum() > 0 for layer in adapter_layers(base.model).values())
-
-
-def test_two_adapters_side_by_side_are_switched(base, tmp_path):
-    first, second = copy.deepcopy(base), copy.deepcopy(base)
-    save_adapter(trained(first), tmp_path / "first", record(base))
-    other = (Head("vlm", 0, 0), Head("vlm", 1, 3))
-    save_adapter(trained(second, other), tmp_path / "second", record(base, other))
-    plain = velocity(base)
-    apply_adapter(base, tmp_path / "first", name="first")
-    apply_adapter(base, tmp_path / "second", name="second")
-    for name, wanted in (("first", velocity(first)), ("second", velocity(second))):
-        for layer in adapter_layers(base.model).values():
-            layer.set_adapter(name)
-        assert (velocity(base) - wanted).abs().max() < 1e-6
-    for layer in adapter_layers(base.model).values():
-        layer.enable_adapters(False)
-    assert torch.equal(velocity(base), plain)
 
 
 def test_key_value_rules_follow_the_group(base):
