@@ -186,12 +186,12 @@ def _print(found: TaskHeads) -> None:
     number = "{:.1e}" if found.raw_actions else "{:.3f}"
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     stable = found.stability
-    for column in ("rank", "(l,h)", "", *(["chosen in"] if stable else []), "mean", *found.names):
+    for column in ("rank", "(l,h)", "", *(["share"] if stable else []), "mean", *found.names):
         table.add_column(column, justify="right", no_wrap=True)
     for rank, row in enumerate(found.ranking(), 1):
         mark = "*" if row["selected"] else "" if row["eligible"] else "x"
         numbers = [row["mse"], *row["dimension_mse"].values()]
-        often = [f"{100 * row['frequency']:.0f} %" if "frequency" in row else ""] if stable else []
+        often = [f"{100 * row['frequency']:.0f}%" if "frequency" in row else ""] if stable else []
         table.add_row(str(rank), f"({row['layer']},{row['head']})", mark, *often, *map(number.format, numbers))
     table.add_section()
     together = [selection.cv_mse, *selection.dimension_mse.tolist()]
@@ -203,7 +203,7 @@ def _print(found: TaskHeads) -> None:
     if stable:
         low, high = stable.jaccard_95
         console.print(
-            f"chosen in: share of {stable.resamples} resamples of the demonstrations; their overlap (Jaccard) with the selection is "
+            f"share: of {stable.resamples} resamples of the demonstrations in which it is chosen; their overlap (Jaccard) with the selection is "
             f"{stable.jaccard.mean():.2f} on average, 95 % lie in {low:.2f} to {high:.2f}"
         )
     if found.constant:

@@ -127,4 +127,4 @@ def test_the_card_is_whole_and_says_what_was_trained_on_what(base, adapter):
     assert "vlm · layer 1 · head 3" in page and "the projections of state, time and action" in page
     assert page.count("data:image/png;base64,") == 1 and not re.search(r"(src|href)=\"(?!data:)", page)
     trainable = sum(p.numel() for p in trained(copy.deepcopy(base), action_modules=True).model.parameters() if p.requires_grad)
-    assert f"{trainable:,}".replace(",", " ") in page
+    assert f"{trainable:,}".replace(",", "\u00a0") in page
