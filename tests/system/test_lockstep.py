@@ -16,7 +16,7 @@ SCRIPT = """
 import sys
 from franky import Affine, CartesianMotion, JointMotion, RealtimeConfig, ReferenceType, Robot
 robot = Robot(sys.argv[1], realtime_config=RealtimeConfig.Ignore)
-robot.relative_dynamics_factor = 0.3
+robot.relative_dynamics_factor = 0.1
 heard = []
 motions = (
     JointMotion([-0.1] * 7, ReferenceType.Relative),
