@@ -82,7 +82,7 @@ class Judge:
         touched = self._touched() if self._data.ncon else set()
         self._touching = self._task.target in touched
         self.reached = self.reached or self._touching
-        self._held = self._held or (self._touching and self._moved()[2] >= HELD_M)
+        self._held = self._held or (self._touching and bool(self._moved()[2] >= HELD_M))
         wrong = touched - {self._task.target} if self._touches_alone else self._displaced()
         if wrong:
             self.failure = f"wrong object: {min(wrong)}"
