@@ -9,13 +9,10 @@ import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from robosteer_sim.fci.limits import FER
+
 PARAMETERS = Path(__file__).with_name("parameters.h")
 
-#: Joint positions that the Panda can reach (Franka's documentation, "Joint limits" of the FER), rad.
-JOINT_RANGES = (
-    (-2.8973, 2.8973), (-1.7628, 1.7628), (-2.8973, 2.8973), (-3.0718, -0.0698), (-2.8973, 2.8973), (-0.0175, 3.7525),
-    (-2.8973, 2.8973),
-)  # fmt: skip
 #: Half of the sigmoid's height in Gaz et al. 2019, which is the friction at full speed in either direction, Nm.
 FRICTION_NM = (0.2731, 0.4361, 0.3203, 0.6397, 0.4195, 0.1515, 0.2824)
 #: Rotors behind their gears. Nobody has published the Panda's: these are those of franky-sim's FR3, kg m^2.
@@ -63,9 +60,9 @@ def panda_spec() -> mujoco.MjSpec:
         )
         mass, x, y, z, xx, xy, xz, yy, yz, zz = link
         _weigh(parent, mass, (x, y, z), np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
-        effort = 87.0 if index < 4 else 12.0
+        effort = FER.torque[index]
         parent.add_joint(
-            name=f"joint{index + 1}", axis=(0, 0, 1), range=JOINT_RANGES[index], limited=True, frictionloss=FRICTION_NM[index],
+            name=f"joint{index + 1}", axis=(0, 0, 1), range=(FER.position_low[index], FER.position_high[index]), limited=True, frictionloss=FRICTION_NM[index],
             armature=ARMATURE_KG_M2[index], actfrcrange=(-effort, effort), actfrclimited=True,
         )  # fmt: skip
         _draw(parent, index + 1)

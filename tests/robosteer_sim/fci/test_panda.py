@@ -78,6 +78,24 @@ def test_impedance_follows_set_points_at_50_hz_and_two_runs_are_identical(panda,
     assert link.status()["lost_cycles"] == link.status()["uneven_starts"] == 0
 
 
+def test_its_own_limits_are_enforced_and_it_recovers(panda):
+    """2.3 rad/s of the first joint: within the FR3's limit, beyond the Panda's of 2.175."""
+    speeds = iter(np.arange(0.01, 2.3, 0.01))
+
+    def faster(state, duration):
+        return libfranka.JointVelocities([next(speeds), 0, 0, 0, 0, 0, 0])
+
+    robot = panda.get_robot()
+    with pytest.raises(RuntimeError, match="joint_motion_generator_velocity_limits_violation"):
+        robot.control_joint_velocity(faster, limit_rate=False, cutoff_frequency=1000.0)
+    assert 2.1 < next(speeds) < 2.25
+    assert panda.get_state().robot_mode == libfranka.RobotMode.kReflex
+    while np.abs(panda.get_state().dq).max() > 1e-3:
+        pass  # it brakes by itself
+    robot.automatic_error_recovery()
+    assert panda.move_to_joint_position(np.array(panda.get_state().q) - 0.1, speed_factor=0.2)
+
+
 def test_what_only_this_version_asks_for_is_answered(lab):
     """By bytes, because panda-python passes on neither."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -6,7 +6,8 @@ import pytest
 from robosteer_core.rig import load_rig
 from robosteer_sim.fci.kinematics import ArmKinematics
 from robosteer_sim.operator import Operator
-from robosteer_sim.panda.arm import HAND_MASS_KG, JOINT_RANGES, panda_spec
+from robosteer_sim.fci.limits import FER
+from robosteer_sim.panda.arm import HAND_MASS_KG, panda_spec
 from robosteer_sim.robot import FINGER_JOINTS, JOINTS, TCP_SITE, arm_spec
 from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
@@ -24,7 +25,7 @@ def test_what_the_lab_looks_up_has_the_same_names_and_places():
         assert model.site(TCP_SITE).bodyid == model.body("hand").id
     assert panda.body_subtreemass[panda.body("hand").id] == pytest.approx(HAND_MASS_KG)
     arms = [ArmKinematics(model) for model in ("fr3", "panda")]
-    np.testing.assert_array_equal(arms[1].joint_range, np.array(JOINT_RANGES).T)
+    np.testing.assert_array_equal(arms[1].joint_range, np.array([FER.position_low, FER.position_high]))
     for q in np.random.default_rng(1).uniform(*arms[1].joint_range, (5, 7)):
         for arm in arms:
             arm.move_to(q)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from robosteer_core.errors import UserError
+from robosteer_sim.fci.limits import FER
 from robosteer_sim.panda import model_library
 from robosteer_sim.panda.arm import (
     ARMATURE_KG_M2,
@@ -14,7 +15,6 @@ from robosteer_sim.panda.arm import (
     HAND_CENTRE_M,
     HAND_INERTIA_KG_M2,
     HAND_MASS_KG,
-    JOINT_RANGES,
     panda_spec,
 )
 
@@ -59,7 +59,7 @@ def arm():
 @pytest.fixture
 def configurations():
     random = np.random.default_rng(5)
-    low, high = np.array(JOINT_RANGES).T
+    low, high = FER.position_low, FER.position_high
     return [(random.uniform(low, high), random.uniform(-2, 2, 7)) for _ in range(8)]
 
 
