@@ -36,6 +36,7 @@ HELD_M = 0.02
 #: Another object that has been displaced by this much has been mistaken for the target.
 DISPLACED_M = 0.04
 _LOOK_STEPS = 20
+_EDGES, _NONE = np.arange(4), np.empty((0, 3))
 FINGERS = {joint: body for joint, body in zip(FINGER_JOINTS, ("left_finger", "right_finger"))}
 
 
@@ -70,6 +71,7 @@ class Judge:
         self._needed_steps = HOLD_STEPS.get(task.verb, 1)
         self._travel = model.joint(task.target).qposadr[0] if task.kind == "button" else None
         self._body_of_geom = model.geom_bodyid.tolist()
+        self._of_arm = np.isin(model.geom_bodyid, list(self._arm_bodies))
         self._steps = self._watched = 0
         self._held = self._touching = False
         self.success = self.reached = False
@@ -123,7 +125,7 @@ class Judge:
     def _press_hard(self, touching: bool) -> bool:
         if self._data.qpos[self._travel] < PRESSED_TRAVEL_M:
             return False
-        return np.linalg.norm(sum((force for _, force, _ in self.contacts_on_arm()), np.zeros(3))) >= HARD_N
+        return np.linalg.norm(self.contact_forces()[0].sum(0)) >= HARD_N
 
     def _open(self, touching: bool) -> bool:
         return self._data.qpos[self._model.joint(self._task.target).qposadr[0]] >= OPENED_TRAVEL_M
@@ -189,19 +191,28 @@ class Judge:
                 names.add(name)
         return names
 
-    def contacts_on_arm(self):
-        """Each contact of hand or fingers with something else: (arm's body, force on it (3,) N, point (3,) m)."""
-        wrench = np.zeros(6)
-        body_of = self._body_of_geom
-        for index in range(self._data.ncon):
-            contact = self._data.contact[index]
-            first, second = body_of[contact.geom1], body_of[contact.geom2]
-            if (first in self._arm_bodies) == (second in self._arm_bodies):
-                continue
-            mujoco.mj_contactForce(self._model, self._data, index, wrench)
-            force = contact.frame.reshape(3, 3).T @ wrench[:3]
-            # The force is that of the first geom on the second.
-            yield (first, -force, contact.pos) if first in self._arm_bodies else (second, force, contact.pos)
+    def contact_forces(self) -> tuple[np.ndarray, np.ndarray]:
+        """Contacts of hand and fingers with something else: the forces on them (k, 3) in N and their points (k, 3) in m, base
+        frame. As mj_contactForce finds them, for all contacts at once: in a grasp there are two dozen."""
+        if not self._data.ncon:
+            return _NONE, _NONE
+        contact = self._data.contact
+        on_arm = self._of_arm[contact.geom]
+        address = contact.efc_address
+        chosen = np.flatnonzero((on_arm[:, 0] != on_arm[:, 1]) & (address >= 0))
+        if not len(chosen):
+            return _NONE, _NONE
+        # A pyramid of four edges per contact (condim 3): their sum is the normal force, their differences the friction.
+        edges = self._data.efc_force[address[chosen, None] + _EDGES]
+        friction = contact.friction[chosen]
+        local = np.empty((len(chosen), 3))
+        local[:, 0] = edges.sum(1)
+        local[:, 1] = friction[:, 0] * (edges[:, 0] - edges[:, 1])
+        local[:, 2] = friction[:, 1] * (edges[:, 2] - edges[:, 3])
+        forces = np.einsum("kij,ki->kj", contact.frame[chosen].reshape(-1, 3, 3), local)
+        # The force is that of the first geom on the second.
+        forces[on_arm[chosen, 0]] *= -1
+        return forces, contact.pos[chosen]
 
     def object_poses(self) -> dict[str, list[float]]:
         """Position [m] and quaternion x, y, z, w of every object."""

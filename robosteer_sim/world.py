@@ -114,16 +114,15 @@ class World:
         """(13,): what contacts (not the joints' own friction) do to the arm: joint torques (7,) in Nm, then the wrench at
         the end effector (6,), force [N] above torque [Nm], base frame."""
         load = np.zeros(13)
-        x, y, z = self.data.site_xpos[self._tcp].tolist()
-        jacobian = np.empty((3, self.model.nv))
-        for body, force, point in self._judge.contacts_on_arm():
-            mujoco.mj_jac(self.model, self.data, jacobian, None, point, body)
-            load[:7] += jacobian[:, self.arm_dof].T @ force
-            load[7:10] += force
-            # Written out: numpy's cross product of two vectors takes ten times as long, and a grasp has 26 contacts.
-            (px, py, pz), (fx, fy, fz) = point.tolist(), force.tolist()
-            px, py, pz = px - x, py - y, pz - z
-            load[10:] += (py * fz - pz * fy, pz * fx - px * fz, px * fy - py * fx)
+        forces, points = self._judge.contact_forces()
+        if len(forces):
+            load[7:10] = forces.sum(0)
+            # Written out: numpy's cross product takes several times as long.
+            x, y, z = (points - self.data.site_xpos[self._tcp]).T
+            fx, fy, fz = forces.T
+            load[10:] = (y * fz - z * fy).sum(), (z * fx - x * fz).sum(), (x * fy - y * fx).sum()
+            # Hand and fingers move as one with the arm's joints.
+            load[:7] = self.jacobian().T @ load[7:]
         return load
 
     def end_effector_pose(self, data: mujoco.MjData | None = None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What a camera frame costs from the physics to the policy: drawing, shared memory, SDK, alignment.
 
-Run on its own: `python tests/benchmarks/camera_path.py [pairs]`. Every figure is for one pair of the lab rig's cameras
+Run on its own: `python tests/benchmarks/camera_path.py [pairs] [variation]`. Every figure is for one pair of the lab rig's cameras
 (front and wrist, RGB-D), median over the pairs; processor time counts all threads of this process, wall time depends on
 what else the machine does.
 """
@@ -40,13 +40,13 @@ class Stopwatch:
         return time.perf_counter() * 1e3, time.process_time() * 1e3
 
 
-def main(pairs: int) -> None:
+def main(pairs: int, variation: str) -> None:
     rig = load_rig("lab")
     rig = rig.model_copy(update={"name": f"benchmark{os.getpid()}"})
     watch = Stopwatch()
     with ExitStack() as stack:
         studio = stack.enter_context(Studio(rig))
-        studio.build(TASK, 0)
+        studio.build(TASK, 0, variation)
         writers = [stack.enter_context(FrameWriter(segment_name(rig, c), studio.format(c))) for c in rig.cameras]
         drivers = [stack.enter_context(RealSense(c, rig)) for c in rig.cameras]
         qpos = studio.data.qpos.copy()
@@ -54,7 +54,7 @@ def main(pairs: int) -> None:
             stamp_ns = -(-k * 1000 // 30) * 1_000_000
             start = whole = watch.now()
             studio.pose(qpos)
-            drawn = [studio.draw(camera) for camera in rig.cameras]
+            drawn = [studio.draw(camera, k) for camera in rig.cameras]
             start = watch.lap("draw colour and depth", start)
             for writer, (colour, depth) in zip(writers, drawn):
                 writer.write(stamp_ns, k, colour, depth)
@@ -63,7 +63,7 @@ def main(pairs: int) -> None:
                 driver.read(stamp_ns)
             watch.lap("through the SDK, align, copy", start)
             watch.lap("whole", whole)
-    table = Table("stage", "wall ms", "wall ms p95", "cpu ms", title=f"{pairs} pairs, load {os.getloadavg()[0]:.1f}")
+    table = Table("stage", "wall ms", "wall ms p95", "cpu ms", title=f"{pairs} pairs, variation {variation}, load {os.getloadavg()[0]:.1f}")
     for stage, laps in watch.stages.items():
         wall, cpu = np.array(laps[5:]).T
         table.add_row(stage, f"{np.median(wall):.2f}", f"{np.percentile(wall, 95):.2f}", f"{np.mean(cpu):.2f}")
@@ -71,4 +71,4 @@ def main(pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100, sys.argv[2] if len(sys.argv) > 2 else "none")
