@@ -1,5 +1,6 @@
 """Physics of the lab and what it calls success."""
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -95,3 +96,28 @@ def test_the_same_reset_and_commands_give_the_same_numbers(world, rig):
             rollout.apply(np.array([0.002, 0.001, -0.006, 0, 0, 0.01, 0]))
         ends.append(world.data.qpos.copy())
     assert np.array_equal(*ends)
+
+
+def test_the_contacts_of_a_grasp_are_felt_as_mujoco_counts_them_one_by_one(world, rig):
+    from robosteer_sim.operator import Operator
+
+    world.reset("open the drawer", 10_001)
+    operator, rollout, compared = Operator("open the drawer"), Rollout(world, rig), 0
+    arm = {world.model.body(name).id for name in ("hand", "left_finger", "right_finger")}
+    wrench, jacobian = np.zeros(6), np.empty((3, world.model.nv))
+    while not world.success():
+        rollout.apply(operator.act(world.truth()))
+        torques, force = np.zeros(7), np.zeros(3)
+        for index, contact in enumerate(world.data.contact):
+            bodies = world.model.geom_bodyid[contact.geom].tolist()
+            if (bodies[0] in arm) == (bodies[1] in arm):
+                continue
+            mujoco.mj_contactForce(world.model, world.data, index, wrench)
+            on_arm = contact.frame.reshape(3, 3).T @ wrench[:3] * (-1 if bodies[0] in arm else 1)
+            mujoco.mj_jac(world.model, world.data, jacobian, None, contact.pos, next(body for body in bodies if body in arm))
+            torques += jacobian[:, world.arm_dof].T @ on_arm
+            force += on_arm
+            compared += 1
+        np.testing.assert_allclose(world.external_load()[:7], torques, atol=1e-9)
+        np.testing.assert_allclose(world.external_load()[7:10], force, atol=1e-9)
+    assert compared > 100
