@@ -188,16 +188,17 @@ DINO, SIGLIP, LLAMA, LLAMA_HEADS, WORDS = 64, 48, 40, (2, 2, 128), 384
 BINNED = 320  # words of the vocabulary that are not there to pad it
 
 
-def timm(path, width, depth, registers=0, scales=False):
+def timm(path, width, depth, registers=0, scales=False, neurons=None, places=4, patch=4):
     """A vision transformer as timm names its parts."""
-    tensors = {f"{path}.pos_embed": torch.randn(1, 4, width) * 0.1, f"{path}.patch_embed.proj.weight": torch.randn(width, 3, 4, 4) * 0.1,
+    tensors = {f"{path}.pos_embed": torch.randn(1, places, width) * 0.1, f"{path}.patch_embed.proj.weight": torch.randn(width, 3, patch, patch) * 0.1,
                f"{path}.patch_embed.proj.bias": torch.randn(width) * 0.1}  # fmt: skip
     if registers:
         tensors |= {f"{path}.cls_token": torch.randn(1, 1, width), f"{path}.reg_token": torch.randn(1, registers, width)}
+    neurons = neurons or 2 * width
     for block in range(depth):
         at = f"{path}.blocks.{block}"
         tensors |= linear(f"{at}.attn.qkv", 3 * width, width) | linear(f"{at}.attn.proj", width, width)
-        tensors |= linear(f"{at}.mlp.fc1", 2 * width, width) | linear(f"{at}.mlp.fc2", width, 2 * width)
+        tensors |= linear(f"{at}.mlp.fc1", neurons, width) | linear(f"{at}.mlp.fc2", width, neurons)
         tensors |= layer_norm(f"{at}.norm1", width) | layer_norm(f"{at}.norm2", width)
         if scales:
             tensors |= {f"{at}.{name}.scale_factor": torch.randn(width) for name in ("ls1", "ls2")}
