@@ -52,16 +52,16 @@ def _require_agreement(policy: Policy, folder: Path) -> None:
         ("action", config.action_names, config.action, policy.action_dim), ("state", config.state_names, config.state, policy.state_dim)
     ):  # fmt: skip
         if len(names) != statistics.width:
-            raise UserError(f"{folder}: expected statistics of the {len(names)} {what} dimensions {', '.join(names)}; found {statistics.width}")
+            raise UserError(f"{folder}: expected statistics of the {len(names)} {what} dimensions; found {statistics.width}")
         if len(names) > most:
             raise UserError(f"{folder}: the model takes {what}s of at most {most} dimensions; its description names {len(names)}")
     if config.image_size != policy.vision_size:
-        raise UserError(f"{folder}: the model sees images of {policy.vision_size} pixels a side; its description says {config.image_size}")
-    if policy.tokenizer.vocabulary_size > policy.backbone.embed_tokens.num_embeddings:
         raise UserError(
-            f"{folder}: its tokenizer has {policy.tokenizer.vocabulary_size} words, the model {policy.backbone.embed_tokens.num_embeddings}; "
-            "it is another model's"
+            f"{folder}: the model sees images of {policy.vision_size} pixels a side; its description says {config.image_size}"
         )
+    words, places = policy.tokenizer.vocabulary_size, policy.backbone.embed_tokens.num_embeddings
+    if words > places:
+        raise UserError(f"{folder}: its tokenizer has {words} words, the model {places}; it is another model's")
 
 
 def fingerprint(folder: Path | str) -> str:

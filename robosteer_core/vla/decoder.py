@@ -31,8 +31,8 @@ def run_layers(
 ) -> tuple[list[torch.Tensor], list[KeyValue]]:
     """Run layers `first` to `stop` - 1 (default all); `embeddings` are the hidden states that enter the first of them.
 
-    `embeddings` (batch, tokens, width); `positions` (batch, tokens), or the angles made of them; `mask` broadcastable to (batch, 1, tokens, past +
-    tokens), True where a query may look. Returns the hidden states after each layer (the input first, before the final
+    `embeddings` (batch, tokens, width); `positions` (batch, tokens), or the angles made of them; `mask` broadcastable to
+    (batch, 1, tokens, past + tokens), True where a query may look. Returns the hidden states after each layer (the input first, before the final
     norm) and each layer's own keys and values. With `for_suffix` the last layer stops after its keys and values, which
     are all that a suffix reads of it; its hidden states are then missing. `condition` (batch, width) modulates the norms of
     an expert whose norms are adaptive.
@@ -42,7 +42,8 @@ def run_layers(
     for index, layer in enumerate(model.layers[first:stop], first):
         attention = layer.self_attn
         normed, gate = normalise(layer.input_layernorm, hidden, condition)
-        query, key, value = (split(projection(normed), attention.head_dim) for projection in (attention.q_proj, attention.k_proj, attention.v_proj))
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        query, key, value = (split(projection(normed), attention.head_dim) for projection in projections)
         query, key = apply_rotary_pos_emb(query, key, *rotary)
         own.append((key, value))
         if for_suffix and index == len(model.layers) - 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -45,7 +45,9 @@ def describe(folder: Path) -> PolicyConfig:
     )
 
 
-def _config(family: Family, preprocessing: str, cameras, size: int, tokens: int, steps: int, state: Statistics, action: Statistics) -> PolicyConfig:
+def _config(
+    family: Family, preprocessing: str, cameras: tuple[str, ...], size: int, tokens: int, steps: int, state: Statistics, action: Statistics
+) -> PolicyConfig:
     return PolicyConfig(
         family=family, preprocessing=preprocessing, cameras=cameras, image_size=size, instruction_tokens=tokens, flow_steps=steps,
         state_names=_names("state", state), action_names=_names("action", action), action_hz=0.0, state=state, action=action,
@@ -66,7 +68,7 @@ def _as_it_is(width: int) -> Normalisation:
 def _lerobot(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
     family = said["type"]
     if family not in ("pi0", "pi05", "smolvla"):
-        raise UserError(f"{folder} holds a policy of lerobot's type {family!r}; expected one of pi0, pi05, smolvla (of {', '.join(get_args(Family))})")
+        raise UserError(f"{folder} holds a policy of lerobot's type {family!r}; expected one of pi0, pi05, smolvla")
     for option, plain in _LEROBOT_PLAIN.items():
         if said.get(option, plain) != plain:
             raise UserError(f"{folder / MODEL_FILE}: {option} is {said[option]!r}; robosteer runs policies with {plain!r} alone")
@@ -75,7 +77,7 @@ def _lerobot(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
         cameras = tuple(name.removeprefix(_IMAGES) for name, feature in inputs.items() if feature["type"] == "VISUAL")
         widths = {_STATE: inputs.get(_STATE, {"shape": [said.get("max_state_dim", 32)]})["shape"][0], _ACTION: outputs[_ACTION]["shape"][0]}
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{folder / MODEL_FILE} does not describe the inputs and outputs of a policy of lerobot: {error!r} is missing") from error
+        raise UserError(f"{folder / MODEL_FILE} does not describe inputs and outputs as lerobot does: {error!r} is missing") from error
     stored = _lerobot_statistics(folder)
     state = _lerobot_normalisation(folder, stored, _STATE, rules.get("STATE", "IDENTITY"), widths[_STATE])
     action = _lerobot_normalisation(folder, stored, _ACTION, rules.get("ACTION", "IDENTITY"), widths[_ACTION])
@@ -174,7 +176,7 @@ def _openvla(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
         if oft and any(folder.glob("proprio_projector--*checkpoint.pt")):
             state = _openvla_normalisation(folder, statistics, "proprio", columns)
     else:
-        _LOG.warning("%s has statistics of several datasets or none (%s): actions are taken as they are; give it a %s", folder, names, CONFIG_FILE)
+        _LOG.warning("%s has statistics of several datasets or none (%s): all is taken as it is; give it a %s", folder, names, CONFIG_FILE)
     cameras = ("image", "wrist_image") if oft else ("image",)
     return _config("openvla_oft" if oft else "openvla", "openvla_crop" if oft else "openvla", cameras, sizes[0], 96, 1, state, action)
 

@@ -139,7 +139,8 @@ def save(folder: Path, model: nn.Module, said: Mapping[str, Any]) -> None:
     """Weights and configuration as OpenVLA's files name them."""
     save_file(theirs(model.state_dict()), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     text = {"model_type": "llama", "vocab_size": model.text.vocab_size, "rms_norm_eps": model.text.rms_norm_eps}
-    (folder / MODEL_FILE).write_text(json.dumps({"model_type": "openvla", "n_action_bins": 256, "text_config": text} | dict(said), indent=2) + "\n")
+    content = {"model_type": "openvla", "n_action_bins": 256, "text_config": text} | dict(said)
+    (folder / MODEL_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def load(folder: Path, config: PolicyConfig, dtype: torch.dtype = torch.float32) -> OpenVLAPolicy:

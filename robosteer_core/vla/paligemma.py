@@ -25,7 +25,7 @@ GEMMA_HEADS, VISION_HEADS = 8, 16
 _RENAMED = (
     (r"^model\.(?=paligemma_with_expert\.|state_proj\.|action_|time_mlp_)", ""),
     (r"^paligemma_with_expert\.paligemma\.language_model\.lm_head\.", "paligemma_with_expert.paligemma.lm_head."),
-    (r"^paligemma_with_expert\.paligemma\.(?=language_model\.|vision_tower\.|multi_modal_projector\.)", "paligemma_with_expert.paligemma.model."),
+    (r"^paligemma_with_expert\.paligemma\.(?=(language_model|vision_tower|multi_modal_projector)\.)", "paligemma_with_expert.paligemma.model."),
     (r"^paligemma_with_expert\.paligemma\.model\.language_model\.model\.", "paligemma_with_expert.paligemma.model.language_model."),
     (r"^paligemma_with_expert\.paligemma\.model\.vision_tower\.vision_model\.", "paligemma_with_expert.paligemma.model.vision_tower."),
     (r"^paligemma_with_expert\.paligemma\.model\.", "model.vlm."),
@@ -79,7 +79,8 @@ def config_of(tensors: Mapping[str, torch.Tensor], said: Mapping[str, Any], sour
     patch = shape(f"{tower}.embeddings.patch_embedding.weight")
     text = gemma("model.vlm.language_model")
     vision = {
-        "model_type": "siglip_vision_model", "hidden_size": patch[0], "patch_size": patch[-1], "image_size": image_size({name: tensor.shape for name, tensor in tensors.items()}, source),
+        "model_type": "siglip_vision_model", "hidden_size": patch[0], "patch_size": patch[-1],
+        "image_size": image_size({name: tensor.shape for name, tensor in tensors.items()}, source),
         "intermediate_size": shape(f"{tower}.encoder.layers.0.mlp.fc1.weight")[0], "num_attention_heads": VISION_HEADS,
         "num_hidden_layers": layer_count(tensors, f"{tower}.encoder.layers"), "vision_use_head": False,
     }  # fmt: skip
@@ -87,17 +88,20 @@ def config_of(tensors: Mapping[str, torch.Tensor], said: Mapping[str, Any], sour
         "model_type": "paligemma", "text_config": text, "vision_config": vision, "projection_dim": text["hidden_size"],
         "hidden_size": text["hidden_size"], "image_token_index": text["vocab_size"],
     }  # fmt: skip
-    plain = ("time_sampling_beta_alpha", "time_sampling_beta_beta", "time_sampling_scale", "time_sampling_offset", "min_period", "max_period")
+    times = ("beta_alpha", "beta_beta", "scale", "offset")
+    plain = [*(f"time_sampling_{name}" for name in times), "min_period", "max_period", "num_inference_steps"]
+    width = said.get("action_dim", 32)  # openpi's one width for both
     return PI0Config(
         vlm_config=vlm, dit_config=gemma("model.dit"), chunk_size=said.get("chunk_size", said.get("action_horizon", 50)),
-        max_action_dim=said.get("max_action_dim", said.get("action_dim", 32)), max_state_dim=said.get("max_state_dim", said.get("action_dim", 32)),
-        num_inference_steps=said.get("num_inference_steps", 10), **{key: said[key] for key in plain if key in said},
+        max_action_dim=said.get("max_action_dim", width), max_state_dim=said.get("max_state_dim", width),
+        **{key: said[key] for key in plain if key in said},
     )  # fmt: skip
 
 
 def image_size(shapes: Mapping[str, tuple[int, ...]], source: Path) -> int:
     """Pixels of a side of the images that a SigLIP takes, from the shapes of a file. Raises UserError where it has none."""
-    found = {key: shape for name, shape in shapes.items() for key in ("patch_embedding.weight", "position_embedding.weight") if name.endswith(key)}
+    keys = ("patch_embedding.weight", "position_embedding.weight")
+    found = {key: shape for name, shape in shapes.items() for key in keys if name.endswith(key)}
     if len(found) < 2:
         raise UserError(f"the weights in {source} hold no vision tower: patch_embedding or position_embedding is missing")
     return round(found["position_embedding.weight"][0] ** 0.5) * found["patch_embedding.weight"][-1]

@@ -92,7 +92,8 @@ class Pi05Policy(PaliGemmaPolicy):
             tensors[f"model.{name}"] = tensor.contiguous()
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         config = self.sizes
-        said = {key: getattr(config, key) for key in ("chunk_size", "max_action_dim", "max_state_dim", "num_inference_steps", "min_period", "max_period")}
+        plain = ("chunk_size", "max_action_dim", "max_state_dim", "num_inference_steps", "min_period", "max_period")
+        said = {key: getattr(config, key) for key in plain}
         (folder / MODEL_FILE).write_text(json.dumps({"type": "pi05"} | said, indent=2) + "\n")
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    Dinov2WithRegistersConfig, Dinov2WithRegistersModel, LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel,
+)  # fmt: skip
 
 from robosteer_core.errors import UserError
 from robosteer_core.vla.paligemma import layer_count
@@ -90,8 +92,8 @@ class PrismaticModel(nn.Module):
         dino, siglip = self.featurizer.config, self.fused_featurizer.config
         heads = dino.num_attention_heads, dino.num_attention_heads
         first = layers(
-            "vision", "featurizer.encoder.layer", (dino.num_hidden_layers, *heads, dino.hidden_size // heads[0]), dino.hidden_size * dino.mlp_ratio,
-            names=("attention", "mlp"), gated=False, last_reaching=dino.num_hidden_layers - 2,
+            "vision", "featurizer.encoder.layer", (dino.num_hidden_layers, *heads, dino.hidden_size // heads[0]),
+            dino.hidden_size * dino.mlp_ratio, names=("attention", "mlp"), gated=False, last_reaching=dino.num_hidden_layers - 2,
         )  # fmt: skip
         second = layers(
             "vision", "fused_featurizer.encoder.layers", (siglip.num_hidden_layers, *heads, siglip.hidden_size // heads[0]),

@@ -41,18 +41,19 @@ def read_sentencepiece(path: Path) -> Tokenizer:
     ids = {text: number for number, (text, _, _) in enumerate(pieces)}
     # A piece is made of the pair of pieces that join into it; the better its score, the earlier.
     ordinary = sorted(((score, text) for text, score, kind in pieces if kind == 1 and len(text) > 1), key=lambda pair: -pair[0])
-    merges = [
-        pair
-        for _, text in ordinary
-        for pair in sorted(((text[:i], text[i:]) for i in range(1, len(text)) if text[:i] in ids and text[i:] in ids), key=lambda p: (ids[p[0]], ids[p[1]]))
-    ]  # fmt: skip
+    merges = []
+    for _, text in ordinary:
+        pairs = ((text[:i], text[i:]) for i in range(1, len(text)))
+        known = ((ids[a], ids[b], a, b) for a, b in pairs if a in ids and b in ids)
+        merges += [(a, b) for _, _, a, b in sorted(known)]
     unknown = next((text for text, _, kind in pieces if kind == _UNKNOWN), None)
     bytes_too = any(kind == _BYTE for _, _, kind in pieces)
     tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=bytes_too))
     tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text, _, kind in pieces if kind in (_UNKNOWN, _CONTROL)])
+    special = [text for text, _, kind in pieces if kind in (_UNKNOWN, _CONTROL)]
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text, _, kind in pieces if kind == _USER])
     return tokenizer
 

@@ -152,7 +152,8 @@ class SmolVLAPolicy(FlowPolicy):
         before = prefix.mask[:, None, :].expand(-1, tokens, -1)
         mask = torch.cat([before, causal.expand(len(before), -1, -1)], dim=-1)[:, None]
         rotary = self.expert.rotary_emb(like, position_ids=prefix.mask.long().sum(-1, keepdim=True) + places)
-        return CrossFrame(rotary, mask, self._cross(prefix), self.expert.rotary_emb(like, position_ids=places), prefix.mask[:, None, None, :])
+        from_zero = self.expert.rotary_emb(like, position_ids=places)
+        return CrossFrame(rotary, mask, self._cross(prefix), from_zero, prefix.mask[:, None, None, :])
 
     def _cross(self, prefix: Prefix) -> list[KeyValue | None]:
         found: list[KeyValue | None] = []

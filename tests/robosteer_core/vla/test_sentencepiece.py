@@ -75,7 +75,10 @@ def test_what_no_piece_covers_is_read_byte_by_byte(tokenizer):
     assert found.tokens == ["<0xC3>", "<0xA9>"] and tokenizer.decode(found.ids) == "\u00e9"
 
 
-@pytest.mark.parametrize("content, words", [(b"", "0 pieces"), (model(kind=1), "of kind 1"), (model()[:-3], "no SentencePiece"), (b"{json}", "no SentencePiece"), (model(prefix=True), "a space before every text")])
+@pytest.mark.parametrize("content, words", [
+    (b"", "0 pieces"), (model(kind=1), "of kind 1"), (model()[:-3], "no SentencePiece"), (b"{json}", "no SentencePiece"),
+    (model(prefix=True), "a space before every text"),
+])  # fmt: skip
 def test_another_file_is_refused(tmp_path, content, words):
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(UserError, match=words):
