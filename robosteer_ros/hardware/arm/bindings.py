@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import queue
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -24,6 +26,9 @@ EXTRAS = {"franky": "ros", "panda_py": "panda"}
 PANDA_VERSIONS, FR3_VERSION = range(1, 6), 10
 
 Result = TypeVar("Result")
+
+#: What has become of attempts to connect, by address: (thread, robot, None) or (thread, None, error).
+_arrived: dict[str, queue.SimpleQueue] = {}
 
 
 class HandState(Protocol):
@@ -85,7 +90,7 @@ class _PandaHand:
 def connect(arm: rig.Arm, construct: Callable[[], Result]) -> Result:
     """What `construct`, which connects to the arm, returns. Raises UserError naming the address when there is no robot."""
     try:
-        return _within(CONNECT_TIMEOUT_S, construct)
+        return _within(CONNECT_TIMEOUT_S, arm.address, construct)
     except builtins.Exception as error:
         reason = "no answer" if isinstance(error, TimeoutError) else str(error).rstrip(".")
         mismatch = re.search(r"(?:server|protocol) version:? (\d+).*version:? (\d+)", reason)
@@ -122,22 +127,34 @@ def _require(driver: str) -> None:
         ) from error
 
 
-def _within(timeout_s: float, call: Callable[[], Result]) -> Result:
-    """What `call` returns, or raises. Raises TimeoutError when it takes longer; its thread is then left behind."""
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
+def _within(timeout_s: float, address: str, call: Callable[[], Result]) -> Result:
+    """What `call`, which connects to `address`, returns or raises. Raises TimeoutError when it takes longer.
+
+    Its thread is then left behind, and with it a connection that comes about when the robot is back. As a robot takes one
+    client, that would be in the way of the next call: which therefore returns it.
+    """
+    arrived = _arrived.setdefault(address, queue.SimpleQueue())
+    while not arrived.empty():
+        _, result, error = arrived.get()
+        if error is None:
+            return result
 
     def run() -> None:
         try:
-            outcome.append(call())
+            arrived.put((thread, call(), None))
         except BaseException as error:  # noqa: BLE001  (handed to the caller)
-            failure.append(error)
+            arrived.put((thread, None, error))
 
     thread = threading.Thread(target=run, name="connecting", daemon=True)
     thread.start()
-    thread.join(timeout_s)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise TimeoutError
-    return outcome[0]
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        try:
+            attempt, result, error = arrived.get(timeout=left_s)
+        except queue.Empty:
+            break
+        if error is None:
+            return result
+        if attempt is thread:
+            raise error
+    raise TimeoutError
