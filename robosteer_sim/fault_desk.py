@@ -34,6 +34,9 @@ class FaultDesk:
         happen now; nothing has happened then.
         """
         fault = faults.parse_fault(message, self._cameras)
+        if isinstance(fault, faults.UserStop) and not fault.pressed:
+            self.clear(fault.kind)
+            return
         self._begin(fault)
         if isinstance(fault, Lasting):
             end_ns = None if fault.seconds is None else now_ns + int(fault.seconds * 1e9)
@@ -80,6 +83,8 @@ class FaultDesk:
                 robot.freeze()
             case faults.Reflex():
                 robot.reflex(RobotError[fault.error.upper()])
+            case faults.UserStop():
+                robot.user_stop(True)
             case faults.Disconnect():
                 robot.disconnect()
             case faults.GripperStuck():
@@ -97,6 +102,8 @@ class FaultDesk:
         match fault:
             case faults.Freeze():
                 self._robot.thaw()
+            case faults.UserStop():
+                self._robot.user_stop(False)
             case faults.GripperStuck():
                 self._gripper.jam(False)
 

@@ -92,6 +92,13 @@ class Reflex(Fault):
         return error.lower()
 
 
+class UserStop(Lasting):
+    """The user stop is pressed: the arm stops, and does not move before it is released."""
+
+    kind: Literal["user_stop"] = "user_stop"
+    pressed: bool = Field(default=True, description="false releases it")
+
+
 class Disconnect(Fault):
     """The robot closes the connections of its client, which may connect again."""
 
@@ -171,7 +178,7 @@ class CameraDisconnect(CameraFault):
 KINDS: dict[str, type[Fault]] = {
     get_args(model.model_fields["kind"].annotation)[0]: model
     for model in (
-        Drop, Delay, Duplicate, Freeze, Reflex, Disconnect, ClockJump,
+        Drop, Delay, Duplicate, Freeze, Reflex, UserStop, Disconnect, ClockJump,
         GripperStuck, GripperLostObject, GripperDisconnect,
         CameraStop, CameraRepeat, CameraJumpBack, CameraSkew, CameraDisconnect,
     )

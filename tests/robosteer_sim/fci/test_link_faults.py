@@ -172,6 +172,20 @@ def test_a_chosen_reflex_ends_the_running_motion_with_its_name(robot, link):
     moves_again(robot)
 
 
+def test_the_user_stop_ends_the_motion_and_holds_the_arm_until_it_is_released(robot, link):
+    begin(robot, link)
+    link.fault("user_stop")
+    with pytest.raises(ControlException, match="(?i)user.?stop"):
+        robot.join_motion(30)
+    assert robot.state.robot_mode.name == "UserStopped" and link.faults() == [{"kind": "user_stop", "pressed": True}]
+    with pytest.raises(CommandException, match="(?i)user.?stop"):
+        robot.move(motion())
+    link.fault("user_stop", pressed=False)
+    assert link.faults() == []
+    wait_until(lambda: robot.state.robot_mode.name == "Idle")
+    moves_again(robot)
+
+
 def test_a_closed_connection_is_a_network_error_and_the_next_client_is_welcome(lab, robot, link):
     begin(robot, link)
     link.fault("disconnect")

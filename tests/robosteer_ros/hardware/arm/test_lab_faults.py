@@ -65,10 +65,10 @@ def recover(arm):
         arm.recover()
 
 
-def wait_for_fault(arm, timeout_s=10.0):
+def wait_for(condition, timeout_s=10.0):
     deadline = time.monotonic() + timeout_s
-    while arm.status()["mode"] != "fault":
-        assert time.monotonic() < deadline, "no fault is reported"
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.005)
 
 
@@ -149,9 +149,34 @@ def test_a_robot_that_stays_silent_is_not_recovered_and_says_so(arm, lab, rig, a
     goes_on()
 
 
+def test_the_user_stop_is_reported_and_nothing_moves_before_it_is_released(arm, lab, tracking, steps, goes_on):
+    with tracking() as clock:
+        steps(clock, 3)
+        lab.fault("user_stop")
+        with pytest.raises(Refused, match="the arm is fault"):
+            steps(clock, 20)
+    status = arm.status()
+    assert status["mode"] == "fault" and re.search("(?i)user.?stop", status["last_error"])
+    with pytest.raises(Refused, match="mode is UserStopped|(?i:user.?stop)"):
+        arm.recover()
+    assert arm.status()["mode"] == "fault"
+    lab.fault("user_stop", pressed=False)
+    goes_on()
+
+
+def test_the_user_stop_pressed_at_rest_refuses_the_start(arm, lab, goes_on):
+    lab.fault("user_stop")
+    wait_for(lambda: arm.status()["robot_mode"] == "UserStopped")
+    with pytest.raises(Refused, match="mode UserStopped, not Idle; release it"):
+        arm.start()
+    lab.clear("user_stop")
+    wait_for(lambda: arm.status()["robot_mode"] == "Idle")
+    goes_on()
+
+
 def test_a_reflex_while_nothing_moves_is_a_fault_with_its_name(arm, lab, goes_on):
     lab.fault("reflex", error="joint_velocity_violation")
-    wait_for_fault(arm)
+    wait_for(lambda: arm.status()["mode"] == "fault")
     assert arm.status()["last_error"].startswith("joint_velocity_violation: ")
     goes_on()
 
