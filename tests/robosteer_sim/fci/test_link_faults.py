@@ -94,8 +94,10 @@ def test_delayed_states_come_late_and_none_is_missing(lab, link):
         ids = client.cycles(80)
         rate = client.state["control_command_success_rate"]
         client.stop()
+    # A client that is slow to answer hears a state once more, which is no new one.
+    assert np.all(np.diff(np.unique(ids)) == 1) and ids == sorted(ids)
     # Eight answers came too late: they are answers to states that the robot had left behind.
-    assert np.all(np.diff(ids) == 1) and 0.9 < rate < 0.95
+    assert 0.9 < rate < 0.95
 
 
 def test_doubled_states_arrive_twice_and_do_no_harm(lab, link):
@@ -105,7 +107,9 @@ def test_doubled_states_arrive_twice_and_do_no_harm(lab, link):
         link.fault("duplicate", states=5)
         ids = client.cycles(60)
         client.stop()
-    assert sorted(np.diff(ids)) == [0] * 5 + [1] * 54
+    again = np.flatnonzero(np.diff(ids) == 0)
+    assert any(set(range(first, first + 10, 2)) <= set(again) for first in again), "five in a row, each twice"
+    assert np.all(np.diff(np.unique(ids)) == 1)
 
 
 def test_doubled_packets_change_nothing_for_libfranka(robot, link):
@@ -133,7 +137,7 @@ def test_a_frozen_robot_is_a_network_time_out_after_a_second(lab, robot, link):
 
 def test_a_robot_that_is_frozen_for_a_moment_has_missed_its_commands(robot, link):
     begin(robot, link)
-    link.fault("freeze", seconds=0.2)
+    link.fault("freeze", seconds=0.03)
     with pytest.raises(ControlException, match="communication_constraints_violation"):
         robot.join_motion(30)
     assert link.faults() == []
