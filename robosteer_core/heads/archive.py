@@ -28,7 +28,7 @@ from robosteer_core.heads.capture import frame_noise, read_batch
 from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
-from robosteer_core.vla.policy import FlowPolicy
+from robosteer_core.vla.policy import Policy
 
 RECORD, FRAMES, LOCK = "capture.json", "frames.safetensors", ".lock"
 BLOCK = 64
@@ -124,7 +124,7 @@ class Captured:
 
 
 def capture_dataset(
-    policy: FlowPolicy,
+    policy: Policy,
     dataset: Dataset,
     folder: Path | str,
     reads: tuple[Read, ...],

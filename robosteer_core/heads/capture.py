@@ -17,7 +17,7 @@ from rich.progress import Progress
 from robosteer_core.errors import UserError
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.heads.tap import Read, Tap, last_valid, mean_of_images, mean_valid, one_token, tokens_from
-from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Policy, Prefix
 
 SCORED_PART = "expert"
 DEFAULT_READ = Read(SCORED_PART, "first_action")
@@ -25,31 +25,45 @@ DEFAULT_READ = Read(SCORED_PART, "first_action")
 
 @torch.inference_mode()
 def read_batch(
-    policy: FlowPolicy, inputs: Inputs, noise: torch.Tensor, reads: Sequence[Read], step: int | None = None
+    policy: Policy, inputs: Inputs, noise: torch.Tensor, reads: Sequence[Read], step: int | None = None
 ) -> dict[str, torch.Tensor]:
     """What `reads` name, by their names, each (batch, *Read.shape) float32 on the CPU.
 
     `noise` (batch, chunk, A) starts the sampling. The expert is read at denoising step `step`, 0 (x_t is the noise) to
-    the policy's number of steps (x_t is the sampled x_0, the default). Without a read of the expert nothing is sampled.
+    the policy's number of steps (x_t is the sampled x_0, the default). Without a read of the expert nothing is sampled. A
+    policy without a flow is read where it predicts the first action.
     """
     of_part = {part: [read for read in reads if read.part == part] for part in ("vision", "vlm", "expert")}
     taps: dict[str, Tap] = {}
 
-    def tapped(part: str, reduction) -> ExitStack:
+    def tapped(part: str, reduction, **options) -> ExitStack:
         stack = ExitStack()
         for read in of_part[part]:
-            taps[read.name] = stack.enter_context(Tap(policy.model, read.paths(policy.sites), reduction(read)))
+            taps[read.name] = stack.enter_context(Tap(policy.model, read.paths(policy.sites), reduction(read), **options))
         return stack
+
+    def of_prefix(read: Read):
+        return last_valid(mask) if read.token == "last_prefix" else mean_valid(mask)
 
     with tapped("vision", lambda _: mean_of_images(len(inputs.ids))):
         embeddings, mask = policy.embed(inputs)
-    with tapped("vlm", lambda read: last_valid(mask) if read.token == "last_prefix" else mean_valid(mask)):
+    if not isinstance(policy, FlowPolicy):
+        if step is not None:
+            raise UserError(f"a policy of the family {policy.family} has no denoising steps; leave the step out")
+        with tapped("expert", of_prefix), tapped("vlm", of_prefix, first=True):
+            policy.predict(inputs, torch.Generator().manual_seed(0))
+        return _read(policy, taps, reads)
+    with tapped("vlm", of_prefix):
         hidden, key_values = policy.run_backbone(embeddings, mask)
     if of_part["expert"]:
         prefix, first = Prefix(key_values, mask, hidden), policy.first_action_token
         noisy, time = noisy_actions(policy, prefix, inputs.state, noise, step)
         with tapped("expert", lambda read: one_token(first) if read.token == "first_action" else tokens_from(first)):
             policy.velocity(prefix, inputs.state, noisy, time)
+    return _read(policy, taps, reads)
+
+
+def _read(policy: Policy, taps: dict[str, Tap], reads: Sequence[Read]) -> dict[str, torch.Tensor]:
     return {read.name: taps[read.name].read().reshape(-1, *read.shape(policy.sites)).float().cpu() for read in reads}
 
 
@@ -70,7 +84,7 @@ def noisy_actions(
 
 
 def capture(
-    policy: FlowPolicy,
+    policy: Policy,
     demonstrations: Demonstrations,
     read: Read = DEFAULT_READ,
     *,
@@ -95,7 +109,7 @@ def capture(
     return np.concatenate(parts)
 
 
-def frame_noise(policy: FlowPolicy, demonstrations: Demonstrations, batch: slice | np.ndarray, seed: int) -> torch.Tensor:
+def frame_noise(policy: Policy, demonstrations: Demonstrations, batch: slice | np.ndarray, seed: int) -> torch.Tensor:
     """(batch, chunk, A) standard normal, each frame's from `seed` and its number in the dataset."""
     shape = policy.chunk_size, policy.action_dim
     drawn = [np.random.default_rng([seed, int(row)]).standard_normal(shape).astype(np.float32) for row in demonstrations.rows[batch]]

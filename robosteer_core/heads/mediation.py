@@ -16,14 +16,14 @@ from robosteer_core.errors import UserError
 from robosteer_core.heads.capture import frame_noise
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.heads.tap import Read, last_index
-from robosteer_core.vla.policy import FlowPolicy, Prefix
+from robosteer_core.vla.policy import FlowPolicy, Policy, Prefix
 
 FRAMES = 64
 
 
 @torch.inference_mode()
 def action_error_rise(
-    policy: FlowPolicy,
+    policy: Policy,
     demonstrations: Demonstrations,
     read: Read,
     stand_in: np.ndarray,
@@ -39,6 +39,8 @@ def action_error_rise(
     instead, at every denoising step. Measured on so many frames, spread evenly, with the same noise for all heads.
     `progress()` is called for each eligible head.
     """
+    if not isinstance(policy, FlowPolicy):
+        raise UserError(f"causal mediation follows a flow; a policy of the family {policy.family} has none; choose another method")
     if read.name not in ("expert:first_action", "vlm:last_prefix"):
         raise UserError(f"causal mediation replaces expert:first_action or vlm:last_prefix; found {read.name}")
     rows = np.unique(np.linspace(0, len(demonstrations) - 1, min(frames, len(demonstrations))).astype(int))

@@ -29,7 +29,7 @@ class Read:
     """One thing to read in all layers of a part: its heads' outputs, or with `neurons` its feed-forward layers' neurons.
 
     `token`: `first_action`, the token of the chunk's first action; `last_prefix`, the last token of the prefix that is
-    no padding; `mean`, over the tokens that are no padding (of the expert: over the actions' tokens; of the image
+    no padding, off which OpenVLA and OpenVLA-OFT, which have no expert, read the first action; `mean`, over the tokens that are no padding (of the expert: over the actions' tokens; of the image
     encoder: over all cameras' patches).
     """
 
@@ -55,7 +55,11 @@ class Read:
         return Read(part, token, bool(what))
 
     def paths(self, sites: Sites) -> tuple[str, ...]:
-        """The modules behind it, one for each layer. Raises UserError for a part that the model lacks."""
+        """The modules behind it, one for each layer. Raises UserError for a part that the model lacks, and for one whose layers
+        differ in width."""
+        widths = {site.neurons for site in sites.feed_forward(self.part)} if self.neurons else {site.head_dim for site in sites.part(self.part)}
+        if len(widths) > 1:
+            raise UserError(f"the layers of the part {self.part} differ in width ({', '.join(map(str, sorted(widths)))}), so they cannot be read together")
         if self.neurons:
             return tuple(site.down for site in sites.feed_forward(self.part))
         return tuple(site.o_proj for site in sites.part(self.part))
@@ -70,13 +74,13 @@ class Read:
 
 
 class Tap:
-    """While open (`with`), keeps a reduction of what enters each of the modules `paths` at each forward pass.
+    """While open (`with`), keeps a reduction of what enters each of the modules `paths` at the last forward pass, or the first.
 
     The reduction happens inside the hook, so that no token-level activations are held.
     """
 
-    def __init__(self, model: nn.Module, paths: Sequence[str], reduce: Reduction) -> None:
-        self._modules, self._reduce = [model.get_submodule(path) for path in paths], reduce
+    def __init__(self, model: nn.Module, paths: Sequence[str], reduce: Reduction, *, first: bool = False) -> None:
+        self._modules, self._reduce, self._first, self._paths = [model.get_submodule(path) for path in paths], reduce, first, paths
         self._kept: list[torch.Tensor | None] = [None] * len(paths)
 
     def __enter__(self) -> Tap:
@@ -89,12 +93,16 @@ class Tap:
 
     def _hook(self, index: int):
         def keep(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            self._kept[index] = self._reduce(arguments[0].detach())
+            if self._kept[index] is None or not self._first:
+                self._kept[index] = self._reduce(arguments[0].detach())
 
         return keep
 
     def read(self) -> torch.Tensor:
-        """(batch, layers, width) of the last pass."""
+        """(batch, layers, width) of that pass. Raises UserError where a layer was never run."""
+        idle = [path for path, kept in zip(self._paths, self._kept) if kept is None]
+        if idle:
+            raise UserError(f"the policy never runs {idle[0]}, so that part cannot be read")
         return torch.stack(self._kept, dim=1)
 
 
@@ -118,7 +126,7 @@ def last_valid(mask: torch.Tensor) -> Reduction:
 
 def mean_valid(mask: torch.Tensor) -> Reduction:
     share = mask / mask.sum(1, keepdim=True)
-    return lambda values: torch.einsum("btw,bt->bw", values, share.to(values.dtype))
+    return lambda values: torch.einsum("btw,bt->bw", values[:, : mask.shape[1]], share.to(values.dtype))
 
 
 def mean_of_images(count: int) -> Reduction:

@@ -26,7 +26,7 @@ from robosteer_core.heads.selection import HeadSelection
 from robosteer_core.heads.stability import RESAMPLES, Stability, stability
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
-from robosteer_core.vla.policy import FlowPolicy
+from robosteer_core.vla.policy import Policy
 from robosteer_core.vla.sites import Head, Sites
 
 #: The release scores the expert's heads and trains the backbone's heads of the same index.
@@ -127,7 +127,7 @@ def _count(eligible: int) -> int:
 
 
 def find_task_heads(
-    policy: FlowPolicy,
+    policy: Policy,
     dataset: Dataset,
     *,
     keyframes: str = "all",

@@ -1,8 +1,12 @@
 """`robosteer finetune` from a dataset and a selection to an adapter; what `--heads` may say."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from robosteer_core.adapters.store import apply_adapter
@@ -67,3 +71,21 @@ def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
     (tmp_path / "heads.json").write_text('{"heads": [["vlm", 9, 7]]}')
     with pytest.raises(UserError, match="layers 0 to 2"):
         parse_heads(str(tmp_path / "heads.json"), small_policy.sites)
+
+
+@needs_bridge
+@pytest.mark.parametrize("command_line", [["heads", "select"], ["heads", "capture"], ["finetune", "--heads", "random:1"]])
+@pytest.mark.parametrize("column", ["action", "observation.state"])
+def test_a_dataset_with_nan_is_refused_naming_the_frame(small_policy, tmp_path, capsys, command_line, column):
+    small_policy.save(tmp_path / "base")
+    shutil.copytree(BRIDGE, tmp_path / "data", ignore=shutil.ignore_patterns("videos"))
+    file = sorted((tmp_path / "data" / "data").rglob("*.parquet"))[0]
+    table = pq.read_table(file)
+    values = np.array(table[column].to_pylist(), np.float32)
+    values[7, 2] = np.nan
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(list(values), table.schema.field(place).type)), file)
+    options = ["--dataset", str(tmp_path / "data"), "--policy", str(tmp_path / "base"), "--out", str(tmp_path / "out")]
+    assert main([*command_line, *options]) == 2
+    assert f"{column} holds values that are not finite in 1 frames, the first in episode 0, frame 7" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

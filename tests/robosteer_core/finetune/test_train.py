@@ -192,3 +192,21 @@ def test_a_folder_of_another_run_is_refused_naming_the_difference(base, demonstr
     with pytest.raises(UserError, match="found something else"):
         train(base, demonstrations, tmp_path / "other")
     assert [path.name for path in Path(tmp_path / "other").iterdir()] == ["notes.txt"]
+
+
+def test_feed_forward_layers_and_action_modules_are_trained_where_they_are_asked_for(base, demonstrations, tmp_path):
+    config = SHORT.model_copy(update={"feed_forward": True, "action_modules": True, "learning_rate": 1e-2})
+    trained, summary = train(base, demonstrations, tmp_path / "out", config)
+    found = weights(tmp_path / "out")
+    for part in ("mlp.down_proj.lora_B", "q_proj.lora_B", "action_in_proj.", "action_time_mlp_out.", "state_proj."):
+        assert any(part in key for key in found), part
+    assert not any("layers.2." in key for key in found), "the last layer's feed-forward does not reach the action"
+    assert summary["first_layer_run"] == 0
+    assert summary["trainable_parameters"] == sum(p.numel() for p in trained.model.parameters() if p.requires_grad)
+    with pytest.raises(Killed):
+        train(base, demonstrations, tmp_path / "killed", config, progress=Dies(3))
+    train(base, demonstrations, tmp_path / "killed", config)
+    assert all(torch.equal(value, weights(tmp_path / "killed")[key]) for key, value in found.items())
+    loaded = load_policy(base)
+    apply_adapter(loaded, tmp_path / "out")
+    assert not torch.equal(loaded.model.action_out_proj.weight, load_policy(base).model.action_out_proj.weight)
