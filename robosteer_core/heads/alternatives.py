@@ -16,7 +16,7 @@ import torch
 from robosteer_core.errors import UserError
 from robosteer_core.heads.reinforce import mask_preferences
 from robosteer_core.heads.score import Pool, nearest_of
-from robosteer_core.heads.selection import HeadSelection, best_set, mean_error, pool_of, ranked, rounded, select
+from robosteer_core.heads.selection import HeadSelection, best_set, mean_error, pool_of, ranked, rounded, select, select_showing
 
 #: `knn` is `select`; `causal` needs the policy and so gets its merit from `mediation`.
 METHODS = ("knn", "greedy", "layers", "causal", "reinforce", "variance", "random")
@@ -51,7 +51,7 @@ def select_by(
     if method == "causal" and merit is None:
         raise UserError("the method causal needs `merit` (layers, heads), the rise of the action error without each head")
     options = dict(ks=ks, n_heads=n_heads, frames=frames, eligible=eligible)
-    own = select(activations, actions, episodes, **options, progress=progress)
+    own = select_showing(progress, activations, actions, episodes, **options)
     if method == "knn":
         return own
     activations, actions = np.asarray(activations), np.asarray(actions)

@@ -49,7 +49,6 @@ def select(
     n_heads: int = 20,
     frames: np.ndarray | None = None,
     eligible: np.ndarray | None = None,
-    progress=None,
 ) -> HeadSelection:
     """Rank heads by leave-one-episode-out k-nearest-neighbour regression (see `score`) and choose the best set.
 
@@ -59,12 +58,27 @@ def select(
 
     `activations` (N, L, H, d), one part's heads; `actions` (N, A), compared as given; `episodes` (N,) the episode of each
     frame; `frames` (N,) the index within the episode, used by the single-episode rule only (by default 0, 1, ...);
-    `eligible` (L, H) bool, which heads may be chosen (default all). `progress(layer, head)` is called per head scored.
+    `eligible` (L, H) bool, which heads may be chosen (default all).
 
     A k larger than the pool of other episodes' frames uses the whole pool; the smallest k must fit. With a single episode the pool is its frames
     more than 30 away; frames that have none are left out of the error. Raises UserError for shapes that do not fit,
     values that are not finite, and too few frames or heads.
     """
+    return select_showing(None, activations, actions, episodes, ks=ks, n_heads=n_heads, frames=frames, eligible=eligible)
+
+
+def select_showing(
+    progress: Callable[[int, int], object] | None,
+    activations: np.ndarray,
+    actions: np.ndarray,
+    episodes: np.ndarray,
+    *,
+    ks: Sequence[int],
+    n_heads: int,
+    frames: np.ndarray | None,
+    eligible: np.ndarray | None,
+) -> HeadSelection:
+    """`select`, with `progress(layer, head)` called for each head scored."""
     activations, actions, episodes = np.asarray(activations), np.asarray(actions), np.asarray(episodes)
     eligible = _checked(activations, actions, episodes, ks, n_heads, frames, eligible)
     pool = pool_of(episodes, frames)

@@ -1,5 +1,6 @@
 """Head selection equals a plain per-frame implementation, on hard inputs too, and refuses what it cannot score."""
 
+import inspect
 import time
 
 import numpy as np
@@ -102,6 +103,12 @@ def test_near_duplicates_are_not_taken_for_exact_matches():
     found = select(activations, actions, episodes, ks=(10,), n_heads=2)
     error, _, heads, _ = reference_select(activations, actions, episodes, (10,), 2)
     assert found.heads == heads and found.cv_mse == pytest.approx(error, abs=1e-9)
+
+
+def test_the_signature_is_the_one_that_others_call():
+    text = str(inspect.signature(select)).replace("'", "")
+    kinds = "activations: np.ndarray, actions: np.ndarray, episodes: np.ndarray, *, ks: Sequence[int] = (10, 20, 30, 40)"
+    assert text == f"({kinds}, n_heads: int = 20, frames: np.ndarray | None = None, eligible: np.ndarray | None = None) -> HeadSelection"
 
 
 def test_threads_change_nothing():
