@@ -124,11 +124,10 @@ def impedance(target):
 )
 def test_torque_motions_move_and_are_stopped(robot, motion):
     start = np.array(robot.state.q)
-    robot.move(motion(robot.state), asynchronous=True)
-    begun = robot.state.time.to_msec()
-    while robot.state.time.to_msec() < begun + 300:
-        time.sleep(0.001)
-    robot.move(franky.TorqueStopMotion())
+    motion = motion(robot.state)
+    # In robot time, which does not wait for this test.
+    motion.add_reaction(franky.TorqueReaction(franky.Measure.REL_TIME > 0.3, franky.TorqueStopMotion()))
+    robot.move(motion)
     assert robot.state.robot_mode.name == "Idle" and not robot.has_errors
     assert np.abs(np.array(robot.state.q) - start).max() > 0.01
 
