@@ -25,6 +25,8 @@ EXTRA_OF_MODULE = {
     "franky_sim": "sim",
     "franky": "ros",
     "pyrealsense2": "ros",
+    "cyclonedds": "ros",
+    "rosbags": "ros",
     "cv2": "calibration",
 }
 """Top-level modules that a core installation lacks, with the extra that brings each."""
