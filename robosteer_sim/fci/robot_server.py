@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import struct
 import time
 from collections.abc import Callable
 from enum import Enum, IntEnum
-from functools import cache
 
 import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
-from robosteer_sim.fci.cartesian_controller import LEAST_STIFFNESS, MOST_STIFFNESS
 from robosteer_sim.fci.firmware import Firmware
-from robosteer_sim.fci.joint_controller import MAX_STIFFNESS_NM_PER_RAD
 from robosteer_sim.fci.link_faults import LinkFaults
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.reference import CYCLE_S
-from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RecoveryStatus, RobotError, Status
+from robosteer_sim.fci.requests import answer
+from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
 from robosteer_sim.panda.model_library import library_path
 from robosteer_sim.poller import Poller
-from robosteer_sim.robot import assets
 from robosteer_sim.world import World
 
 logger = logging.getLogger(__name__)
@@ -42,18 +38,6 @@ _SILENCE_S = 30.0
 #: Parts of the command packet that are looked at before it is taken; they lie at the same place in every version.
 _MESSAGE_ID, _MOTION, _TORQUES = struct.Struct("<Q"), struct.Struct("<38d"), struct.Struct("<7d")
 _TORQUES_AT = wire.CONTROL.fields["tau_J_d"][1]
-
-
-#: Machines that the model library is for: architecture and system in the words of version 5's request.
-_LIBRARY_FOR = {"x86_64": (0, 0), "aarch64": (3, 0)}
-#: From this frequency on libfranka's filters are none, Hz.
-_NO_FILTER_HZ = 1000.0
-
-
-@cache
-def _urdf() -> bytes:
-    # Not fr3.urdf: libfranka takes the fingers' joints in there for the arm's and refuses it.
-    return (assets() / "fr3_clean.urdf").read_bytes()
 
 
 class Phase(Enum):
@@ -332,154 +316,55 @@ class RobotServer:
     def _handle(self, command: int, command_id: int, payload: bytes) -> None:
         known = command in self._version.commands._value2member_map_
         name = self._version.commands(command).name if known else f"number {command}"
-        handler = self._HANDLERS.get(name)
-        if handler is None:
+        try:
+            if name == "MOVE":
+                self._move(command_id, payload)
+                return
+            found = (Status.SUCCESS,) if name == "STOP_MOVE" else answer(self.firmware, name, payload)
+        except struct.error:
+            logger.warning("request %s has a payload of %d bytes and is refused", name.lower(), len(payload))
+            found = (MoveStatus.INVALID_ARGUMENT if name == "MOVE" else Status.INVALID_ARGUMENT,)
+        if found is None:
             logger.warning("request %s is not supported and is refused", name.lower())
             self._port.reply(command, command_id, Status.NOT_POSSIBLE)
             return
-        try:
-            status, *answer = handler(self, command_id, payload)
-        except struct.error:
-            logger.warning("request %s has a payload of %d bytes and is refused", name.lower(), len(payload))
-            status, answer = MoveStatus.INVALID_ARGUMENT if name == "MOVE" else Status.INVALID_ARGUMENT, ()
-        if name != "MOVE" and not self.moving:
+        if not self.moving:
             # Whoever asks whether it has worked must find it in the next state.
             self._send_state()
-        self._reply(name, command_id, status, *answer)
-        if name == "MOVE" and status == MoveStatus.MOTION_STARTED:
+        self._reply(name, command_id, *found)
+        if name == "STOP_MOVE" and self.moving:
+            self._end(MoveStatus.PREEMPTED)
+
+    def _reply(self, name: str, command_id: int, status: IntEnum, body: bytes = b"") -> None:
+        self._port.reply(self._version.commands[name], command_id, self._version.code(status), body)
+
+    def _move(self, command_id: int, payload: bytes) -> None:
+        status = self._granted(*self._version.move_request.unpack(payload))
+        if status == MoveStatus.MOTION_STARTED:
+            self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
+            self._granted_at = time.perf_counter()
+            self.motions += 1
+        self._reply("MOVE", command_id, status)
+        if status == MoveStatus.MOTION_STARTED:
             self._send_state()
             self._begin_id = self._message_id
             self._motion_asked()
-        elif name == "STOP_MOVE" and self.moving:
-            self._end(MoveStatus.PREEMPTED)
 
-    def _reply(self, name: str, command_id: int, status: IntEnum, answer: bytes = b"") -> None:
-        self._port.reply(self._version.commands[name], command_id, self._version.code(status), answer)
-
-    def _move(self, command_id: int, payload: bytes) -> tuple[MoveStatus]:
-        controller, generator, *others = self._version.move_request.unpack(payload)
+    def _granted(self, controller: int, generator: int, *others: float) -> MoveStatus:
+        """Begin the motion that is asked for, where it is possible."""
         if controller > Controller.EXTERNAL or generator + 1 > self._version.last_generator:
-            return (MoveStatus.INVALID_ARGUMENT,)
+            return MoveStatus.INVALID_ARGUMENT
         if any(others[6:7]):
             logger.warning("a motion with the asynchronous motion generator is not supported and is refused")
-            return (MoveStatus.NOT_POSSIBLE,)
+            return MoveStatus.NOT_POSSIBLE
         # Torques come with a motion generator or without one; without torques there has to be one.
         nothing = controller != Controller.EXTERNAL and generator + 1 == Generator.NONE
         if self.firmware.mode != Mode.IDLE or nothing:
-            return (MoveStatus.NOT_POSSIBLE,)
+            return MoveStatus.NOT_POSSIBLE
         self.firmware.begin(Controller(controller), Generator(generator + 1))
-        self._motion_id, self.phase, self._start_wait_s = command_id, Phase.STARTING, _SECOND_STATE_S
-        self._granted_at = time.perf_counter()
-        self.motions += 1
-        return (MoveStatus.MOTION_STARTED,)
-
-    def _stop_move(self, command_id: int, payload: bytes) -> tuple[Status]:
-        return (Status.SUCCESS,)
-
-    def _set_collision_behavior(self, command_id: int, payload: bytes) -> tuple[Status]:
-        taken = self.firmware.contact.set_thresholds(np.array(struct.unpack("<52d", payload)))
-        return (Status.SUCCESS if taken else Status.INVALID_ARGUMENT,)
-
-    def _set_joint_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
-        stiffness = np.array(struct.unpack("<7d", payload))
-        if not np.all((stiffness >= 0.0) & (stiffness <= MAX_STIFFNESS_NM_PER_RAD)):
-            return (Status.INVALID_ARGUMENT,)
-        if self.moving:
-            return (Status.NOT_POSSIBLE,)
-        self.firmware.set_stiffness(stiffness)
-        return (Status.SUCCESS,)
-
-    def _set_cartesian_impedance(self, command_id: int, payload: bytes) -> tuple[Status]:
-        # In effect where a motion asks for the Cartesian controller, as libfranka has it; on FR3s with system 5.7 users find
-        # none at all (libfranka issue 180).
-        stiffness = np.array(struct.unpack("<6d", payload))
-        if not np.all((stiffness >= LEAST_STIFFNESS) & (stiffness <= MOST_STIFFNESS)):
-            return (Status.INVALID_ARGUMENT,)
-        if self.moving:
-            return (Status.NOT_POSSIBLE,)
-        self.firmware.set_cartesian_stiffness(stiffness)
-        return (Status.SUCCESS,)
-
-    def _set_guiding_mode(self, command_id: int, payload: bytes) -> tuple[Status]:
-        *free, elbow = struct.unpack("<7?", payload)
-        if self.moving:
-            return (Status.NOT_POSSIBLE,)
-        self.firmware.set_guiding_mode(np.array(free), elbow)
-        return (Status.SUCCESS,)
-
-    def _set_ee_to_k(self, command_id: int, payload: bytes) -> tuple[Status]:
-        frame = _frame(payload)
-        if frame is None:
-            return (Status.INVALID_ARGUMENT,)
-        self.firmware.state["EE_T_K"] = frame.ravel(order="F")
-        return (Status.SUCCESS,)
-
-    def _set_ne_to_ee(self, command_id: int, payload: bytes) -> tuple[Status]:
-        frame = _frame(payload)
-        if frame is None:
-            return (Status.INVALID_ARGUMENT,)
-        if self.moving:
-            return (Status.NOT_POSSIBLE,)
-        self.firmware.set_tool(frame)
-        return (Status.SUCCESS,)
-
-    def _set_load(self, command_id: int, payload: bytes) -> tuple[Status]:
-        mass, *rest = struct.unpack("<13d", payload)
-        if not (np.isfinite(rest).all() and 0.0 <= mass < 100.0):
-            return (Status.INVALID_ARGUMENT,)
-        state = self.firmware.state
-        state["m_load"], state["F_x_Cload"], state["I_load"] = mass, rest[:3], rest[3:]
-        return (Status.SUCCESS,)
-
-    def _automatic_error_recovery(self, command_id: int, payload: bytes) -> tuple[RecoveryStatus]:
-        return (self.firmware.recover(),)
-
-    def _get_robot_model(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
-        return Status.SUCCESS, _urdf()
-
-    def _load_model_library(self, command_id: int, payload: bytes) -> tuple:
-        architecture, system = struct.unpack("<BB", payload)
-        if (architecture, system) != _LIBRARY_FOR.get(platform.machine()):
-            logger.warning("a client asks for the model library of architecture %d, system %d; there is none", architecture, system)
-            return (Status.NOT_POSSIBLE,)
-        return Status.SUCCESS, library_path().read_bytes()
-
-    def _get_cartesian_limit(self, command_id: int, payload: bytes) -> tuple[Status, bytes]:
-        struct.unpack("<i", payload)  # which of the virtual walls that Desk sets up; this robot has none
-        return Status.SUCCESS, struct.pack("<19d?", *[0.0] * 3, *np.eye(4).ravel(), False)
-
-    def _set_filters(self, command_id: int, payload: bytes) -> tuple[Status]:
-        # This robot follows commands as they are: it can do no filtering, and says so.
-        frequencies = struct.unpack("<5d", payload)
-        return (Status.SUCCESS if min(frequencies) >= _NO_FILTER_HZ else Status.INVALID_ARGUMENT,)
-
-    #: By the request's name; a version that does not have the request never comes to it.
-    _HANDLERS = {
-        "MOVE": _move,
-        "STOP_MOVE": _stop_move,
-        "SET_COLLISION_BEHAVIOR": _set_collision_behavior,
-        "SET_JOINT_IMPEDANCE": _set_joint_impedance,
-        "SET_CARTESIAN_IMPEDANCE": _set_cartesian_impedance,
-        "SET_GUIDING_MODE": _set_guiding_mode,
-        "SET_EE_TO_K": _set_ee_to_k,
-        "SET_NE_TO_EE": _set_ne_to_ee,
-        "SET_LOAD": _set_load,
-        "AUTOMATIC_ERROR_RECOVERY": _automatic_error_recovery,
-        "GET_ROBOT_MODEL": _get_robot_model,
-        "LOAD_MODEL_LIBRARY": _load_model_library,
-        "GET_CARTESIAN_LIMIT": _get_cartesian_limit,
-        "SET_FILTERS": _set_filters,
-    }
+        return MoveStatus.MOTION_STARTED
 
 
 def _finite(packet: bytes) -> bool:
     """Whether every number of a command is finite: the sum of finite numbers of a robot's size is."""
     return math.isfinite(sum(_MOTION.unpack_from(packet, 8)) + sum(_TORQUES.unpack_from(packet, _TORQUES_AT)))
-
-
-def _frame(payload: bytes) -> np.ndarray | None:
-    """A pose (4x4) sent column by column; None where it is not one."""
-    frame = np.array(struct.unpack("<16d", payload)).reshape(4, 4).T
-    rotation = frame[:3, :3]
-    fits = np.isfinite(frame).all() and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
-    return frame if fits and np.allclose(frame[3], (0, 0, 0, 1)) else None
