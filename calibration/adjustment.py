@@ -21,27 +21,32 @@ from calibration.solvers import HandEye, Mount
 #: The robot's measured poses are assumed to be this good, until residuals tell [m, rad]. Franka's data
 #: sheets state a repeatability of 0.1 mm and no accuracy; reports of arms as delivered are between 0.3 and 1 mm.
 ROBOT_TRANSLATION_M, ROBOT_ROTATION_RAD = 0.5e-3, np.deg2rad(0.1)
-#: How many residuals an assumed standard deviation is worth beside those that are measured.
-ASSUMED_COUNT = 6.0
+#: How many residuals an assumed standard deviation is worth beside those that are measured: those of one pose.
+ASSUMED_COUNT = 3.0
 #: Standard deviations are not estimated below this part of what is assumed: a perfect fit is no knowledge.
 _LEAST_PART = 0.02
 #: Part of the way that each step goes: kinds that can hardly be told apart would swing against each other.
 _PATIENCE = 0.4
 #: From this many standard deviations on a block counts linearly.
 HUBER = 3.0
+#: Of many blocks those beyond this many are wrong, not noisy, and count no longer; judged once the solution has settled.
+REJECTED = 6.0
+_SETTLED = 5
 MAX_STEPS = 60
 
 
 @dataclass(frozen=True)
 class Blocks:
     """Residuals of one kind: `values` (n, blocks, d) in their unit, NaN-free, `present` (n, blocks) bool; Jacobians (n, blocks,
-    d, .) with respect to the shared unknowns (camera 6, target 6, lens) and to the view's robot pose (6)."""
+    d, .) with respect to the shared unknowns (camera 6, target 6, lens) and to the view's robot pose (6). `many` says that single
+    ones may be left out altogether."""
 
     kind: str
     values: np.ndarray
     shared: np.ndarray
     own: np.ndarray
     present: np.ndarray
+    many: bool = False
 
 
 class Observations(Protocol):
@@ -133,7 +138,7 @@ def adjust(observations: Observations, measured: np.ndarray, start: HandEye) -> 
     state = _State(start, measured.copy(), lens_mean.copy(), dict(assumed))
     converged, count = False, 0
     for count in range(1, MAX_STEPS + 1):
-        system = _System(observations, measured, state, (lens_mean, lens_sigma))
+        system = _System(observations, measured, state, (lens_mean, lens_sigma), count > _SETTLED)
         after = system.step(state)
         after = replace(after, lens=np.clip(after.lens, lens_mean - lens_bound, lens_mean + lens_bound))
         change = np.abs(system.change / np.sqrt(np.diag(system.covariance))).max()
@@ -141,10 +146,10 @@ def adjust(observations: Observations, measured: np.ndarray, start: HandEye) -> 
             after = replace(after, sigmas=system.sigmas(assumed))
         ratio = max(abs(np.log(after.sigmas[kind] / state.sigmas[kind])) for kind in assumed)
         state = after
-        if count > 3 and change < 1e-2 and ratio < 1e-2:
+        if count > _SETTLED + 2 and change < 1e-2 and ratio < 1e-2:
             converged = True
             break
-    system = _System(observations, measured, state, (lens_mean, lens_sigma))
+    system = _System(observations, measured, state, (lens_mean, lens_sigma), True)
     return Adjusted(
         state.hand_eye, system.covariance[:6, :6], system.covariance[6:12, 6:12], state.robot, state.lens,
         system.covariance[12:, 12:], state.sigmas, system.freedom, system.weights, system.residuals, count, converged,
@@ -164,8 +169,9 @@ class _System:
     """The normal equations at one state."""
 
     def __init__(
-        self, observations: Observations, measured: np.ndarray, state: _State, lens_prior: tuple[np.ndarray, np.ndarray]
-    ) -> None:
+        self, observations: Observations, measured: np.ndarray, state: _State, lens_prior: tuple[np.ndarray, np.ndarray],
+        rejecting: bool = False,
+    ) -> None:  # fmt: skip
         lens_mean, lens_sigma = lens_prior
         self._state = state
         self._blocks = [*observations.blocks(Chain(state.hand_eye, state.robot), state.lens), *_slack(measured, state, len(lens_mean))]
@@ -176,7 +182,8 @@ class _System:
         for block in self._blocks:
             sigma = state.sigmas[block.kind]
             size = np.linalg.norm(block.values, axis=-1) / sigma
-            weight = block.present * np.minimum(1.0, HUBER / np.maximum(size, HUBER))
+            present = block.present & (size < REJECTED) if rejecting and block.many else block.present
+            weight = present * np.minimum(1.0, HUBER / np.maximum(size, HUBER))
             self.weights[block.kind], self.residuals[block.kind] = np.where(block.present, weight, np.nan), block.values
             root = np.sqrt(weight)[..., None] / sigma
             flat = (n, -1)
@@ -189,19 +196,19 @@ class _System:
             self._own += own.transpose(0, 2, 1) @ own
             right += np.einsum("nkr,nr->nk", shared_t, values)
             right_own += np.einsum("nrj,nr->nj", own, values)
-            self._weighted.append((block.kind, values, shared, own, block.present, block.values.shape[-1]))
+            self._weighted.append((block.kind, values, shared, own, present, block.values.shape[-1]))
         # Slack and lens parameters are unknowns, each with a row of its own.
-        rows = sum(int(block.present.sum()) * block.values.shape[-1] for block in self._blocks)
+        rows = sum(int(present.sum()) * width for *_, present, width in self._weighted)
         self.freedom = float(rows - 6 * n - 12)
         self._inverse = np.linalg.inv(self._own)
         gain = self._mixed @ self._inverse
-        self._reduced = self._shared - gain @ self._mixed.transpose(0, 2, 1)
+        self.reduced = self._shared - gain @ self._mixed.transpose(0, 2, 1)
         self._right = right - np.einsum("nkj,nj->nk", gain, right_own)
         self._lens = np.zeros((k, k))
         self._lens[12:, 12:] = np.diag(1 / lens_sigma**2)
         lens_right = np.zeros(k)
         lens_right[12:] = (state.lens - lens_mean) / lens_sigma**2
-        self._normal = self._reduced.sum(0) + self._lens
+        self._normal = self.reduced.sum(0) + self._lens
         self._total = self._right.sum(0) + lens_right
         self.covariance = _inverse(self._normal)
         self.change = -self.covariance @ self._total
@@ -235,7 +242,7 @@ class _System:
     def solutions_without(self, state: _State) -> list[tuple[HandEye, np.ndarray]]:
         """The solution without each view, by one more step from the solution with all: (hand_eye, lens)."""
         found = []
-        for reduced, right in zip(self._reduced, self._right):
+        for reduced, right in zip(self.reduced, self._right):
             change = -_inverse(self._normal - reduced) @ (self._total - right)
             found.append((_shifted(state.hand_eye, change), state.lens + change[12:]))
         return found
@@ -264,3 +271,16 @@ def _inverse(normal: np.ndarray) -> np.ndarray:
     """Inverse of a normal matrix whose unknowns have units of their own."""
     scale = 1 / np.sqrt(np.diag(normal))
     return np.linalg.inv(normal * scale * scale[:, None]) * scale * scale[:, None]
+
+
+def information(observations: Observations, robot: np.ndarray, hand_eye: HandEye) -> np.ndarray:
+    """(n, k, k) what each view tells of the shared unknowns, at assumed standard deviations and where nothing deviates."""
+    assumed = {"robot_translation": ROBOT_TRANSLATION_M, "robot_rotation": ROBOT_ROTATION_RAD} | observations.assumed
+    mean, sigma, _ = observations.lens_prior()
+    return _System(observations, robot, _State(hand_eye, robot, mean, assumed), (mean, sigma)).reduced
+
+
+def expected_covariance(total: np.ndarray, lens_sigma: np.ndarray) -> np.ndarray:
+    """Covariance of the shared unknowns that information (k, k) and the lens's prior imply. Few views leave it finite and
+    large: poses are known beforehand to a metre and a radian."""
+    return _inverse(total + np.diag(np.concatenate([np.ones(12), 1 / lens_sigma**2])))

@@ -57,7 +57,7 @@ def calibrate_pairs(pairs: PosePairs, mount: Mount | None = None, criteria: Crit
     kept = pairs.subset(used)
     adjusted = adjust(SeenTargets(kept.target), kept.robot, start)
     errors = left_out_errors(kept, adjusted)
-    again = _again_outliers(errors)
+    again = again_outliers(errors)
     if again.any() and (~again).sum() >= MIN_POSES:
         used[np.flatnonzero(used)[again]] = False
         kept = pairs.subset(used)
@@ -98,7 +98,7 @@ def left_out_errors(pairs: PosePairs, adjusted: Adjusted) -> np.ndarray:
     return found
 
 
-def _again_outliers(errors: np.ndarray) -> np.ndarray:
+def again_outliers(errors: np.ndarray) -> np.ndarray:
     limit = np.maximum(_OUTLIER / 1.54 * np.median(errors, axis=0), FLOOR * (1e3, 180 / np.pi) / 2)
     return (errors > limit).any(1)
 

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from robosteer_sim.board import PictureBoard, add_board
 from robosteer_sim.objects import bowl, button, can, cube, drawer, marker, vessel
 from robosteer_sim.objects.item import Item
 from robosteer_sim.robot import arm_spec
@@ -49,7 +50,7 @@ class Scene:
     `joint_offset` (7,) rad is added to the arm's home pose at reset; then the end effector is displaced by `start_offset`
     (6,): translation [m] and rotation vector [rad], base frame. `camera_offsets` displaces cameras likewise, each in the
     frame of what it is mounted on. `brightness` multiplies every light, `light_direction` (3,) is where the sun shines to.
-    `sensor_seed` is that of the cameras' noise, None for cameras without any.
+    `sensor_seed` is that of the cameras' noise, None for cameras without any. `boards` are there to calibrate the cameras.
     """
 
     items: tuple[Item, ...]
@@ -60,6 +61,7 @@ class Scene:
     light_direction: tuple[float, float, float] = _USUAL_LIGHT
     textures: Textures | None = None
     sensor_seed: int | None = None
+    boards: tuple[PictureBoard, ...] = ()
 
     def item(self, name: str) -> Item:
         return next(item for item in self.items if item.name == name)
@@ -96,6 +98,8 @@ def build(scene: Scene, arm: str = "fr3") -> mujoco.MjModel:
                    rgba=(0.35, 0.37, 0.4, 1), contype=0, conaffinity=0)
     for item in scene.items:
         _ADD[item.kind](spec, item)
+    for index, board in enumerate(scene.boards):
+        add_board(spec, board, f"picture_board_{index}")
     _add_cameras(spec)
     if scene.textures is not None:
         _cover(spec, scene.textures)
