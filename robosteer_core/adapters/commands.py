@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from robosteer_core.errors import UserError
+
+if TYPE_CHECKING:
+    from robosteer_core.adapters.store import AdapterRecord
 
 app = typer.Typer(no_args_is_help=True, help="Look into adapters, merge them into checkpoints, hand them to PEFT and lerobot.")
 
 Adapter = Annotated[Path, typer.Option(help="folder of the adapter, as `robosteer finetune` writes it")]
 Base = Annotated[Optional[Path], typer.Option(help="checkpoint folder of its base [default: the one it was trained on]")]
+
+
+def _base(policy: Optional[Path], record: AdapterRecord) -> Path:
+    """The checkpoint folder to take. Raises UserError where the adapter's own is not here."""
+    if policy is None and not Path(record.base).is_dir():
+        raise UserError(f"the adapter was trained on {record.base}, which is not here; say where its base lies with --policy")
+    return policy or Path(record.base)
 
 
 @app.command("info")
@@ -72,10 +84,11 @@ def merge_command(
 
     require_new(out)
     record = read_record(adapter)
-    merged = load_policy(policy or record.base)
+    folder = _base(policy, record)
+    merged = load_policy(folder)
     apply_adapter(merged, adapter, merged=True)
     merged.save(out)
-    typer.echo(f"{policy or record.base} with {adapter}, {len(record.heads)} heads, in {out}")
+    typer.echo(f"{folder} with {adapter}, {len(record.heads)} heads, in {out}")
 
 
 @app.command("export")
@@ -90,5 +103,5 @@ def export_command(
     from robosteer_core.adapters.store import read_record
     from robosteer_core.vla.checkpoint import load_policy
 
-    export_adapter(adapter, load_policy(policy or read_record(adapter).base), out, layout)
+    export_adapter(adapter, load_policy(_base(policy, read_record(adapter))), out, layout)
     typer.echo(f"{adapter} for {layout} in {out}")

@@ -69,7 +69,8 @@ def draw(
     for rank, (layer, head) in enumerate(chosen, 1):
         ink = "white" if shown[layer, head] < middle else "black"
         axes.add_patch(Rectangle((head - 0.46, layer - 0.46), 0.92, 0.92, fill=False, edgecolor=CHOSEN, linewidth=2.2))
-        axes.text(head, layer - (0.16 if small else 0), str(rank), ha="center", va="center", fontsize=9, fontweight="bold", color=ink)
+        if not plain:  # without scores their order says nothing
+            axes.text(head, layer - (0.16 if small else 0), str(rank), ha="center", va="center", fontsize=9, fontweight="bold", color=ink)
     axes.set_xticks(range(heads))
     axes.set_yticks(range(layers))
     axes.set_xlabel("head")

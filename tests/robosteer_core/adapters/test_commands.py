@@ -121,6 +121,14 @@ def test_what_cannot_be_done_is_one_message_and_nothing_written(base, adapter, t
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob("new*"))
 
 
+def test_a_base_that_moved_is_found_where_it_is_said_to_be(base, adapter, tmp_path, capsys):
+    base.source.rename(tmp_path / "moved")
+    command = ["adapter", "merge", "--adapter", str(adapter), "--out", str(tmp_path / "merged")]
+    assert main(command) == 2
+    assert f"trained on {base.source}, which is not here" in capsys.readouterr().err
+    assert main([*command, "--policy", str(tmp_path / "moved")]) == 0 and (tmp_path / "merged" / "policy.json").is_file()
+
+
 def test_the_card_is_whole_and_says_what_was_trained_on_what(base, adapter):
     page = (adapter / "card.html").read_text()
     assert "press the red button" in page and base.source.name in page and page.count(record(base).base_sha256) == 1
