@@ -23,7 +23,7 @@ from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrat
 from robosteer_core.heads.mediation import action_error_rise
 from robosteer_core.heads.score import chance_error
 from robosteer_core.heads.selection import HeadSelection
-from robosteer_core.heads.stability import RESAMPLES, Stability, stability
+from robosteer_core.heads.stability import LEAST_DEMONSTRATIONS, RESAMPLES, Stability, stability
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
 from robosteer_core.vla.policy import Policy
@@ -241,7 +241,7 @@ def choose(
     )  # fmt: skip
     stable = None
     # Other methods than the regression of single heads would have to be run again on every resample.
-    if config.resamples and found.method == "knn":
+    if config.resamples and found.method == "knn" and len(np.unique(frames.episode)) >= LEAST_DEMONSTRATIONS:
         again = progress and progress.add_task("resampling demonstrations", total=int(eligible.sum()))
         stable = stability(
             frames.activations, actions, frames.episode, found, eligible=eligible, resamples=config.resamples, seed=config.seed,
