@@ -20,6 +20,8 @@ MAX_STEP_M = 0.0133
 #: How much higher the fingers stay per metre of horizontal distance from where they have to go down.
 FUNNEL_SLOPE = 2.5
 FUNNEL_RADIUS_M = 0.010
+#: Down to a grip the hand goes by at most this share of the way that is left per command, and by at least this much, metres.
+_APPROACH, _SLOWEST_M = 0.15, 0.003
 #: Over the tallest thing on the table the fingers, or what they carry, pass with this room.
 CLEARANCE_M = 0.03
 #: Joint 7 is kept this far from the ends of its range when the operator chooses between equal grasps; where it stands when the
@@ -151,7 +153,9 @@ def seize(view: View, grip: np.ndarray, thickness_m: float, above_m: float, near
     """
     closed = view.width_m < thickness_m + 0.012 and not near
     low = grip[2] + closed * (above_m + TIP_M + 0.015)
-    return Move(over(view, grip[:2], low, max(passing, low + 0.02)), 0.0 if near else 1.0, rotation)
+    # The hand is heavy and the command runs ahead of it: it comes to what it may not run into slowly.
+    slowly = float(np.clip(_APPROACH * (view.tcp[2] - grip[2]), _SLOWEST_M, MAX_STEP_M))
+    return Move(over(view, grip[:2], low, max(passing, low + 0.02)), 0.0 if near else 1.0, rotation, slowly)
 
 
 def lifted(view: View) -> np.ndarray:
