@@ -19,6 +19,10 @@ def _calibrate() -> None:
 BoardOption = Annotated[Optional[Path], typer.Option("--board", help="YAML of the board; without it the usual one, 7x5 squares of 36 mm")]
 JsonOption = Annotated[str, typer.Option("--json", help="file for the result, - for the standard output")]
 FolderArgument = Annotated[Optional[Path], typer.Argument(help="folder of images and poses with a recording.json", metavar="[FOLDER]")]
+RigOption = Annotated[str, typer.Option(help="take the images now, with this rig: a YAML file, or the name of one in launch/")]
+CameraOption = Annotated[str, typer.Option(help="name of the rig's camera")]
+KeepOption = Annotated[Optional[Path], typer.Option(help="new folder for the images that are taken; runs/calibration/... by default")]
+ByHand = Annotated[bool, typer.Option("--by-hand", help="the operator leads the arm from pose to pose, instead of the arm by itself")]
 
 
 @app.command()
@@ -84,13 +88,20 @@ def intrinsics(
 @app.command("hand-eye")
 def hand_eye(
     folder: FolderArgument = None,
+    rig: RigOption = "",
+    camera: CameraOption = "wrist",
+    poses: Annotated[int, typer.Option(min=5, help="how many views to take")] = 20,
+    until_mm: Annotated[float, typer.Option(min=0, help="stop earlier when the expected error (one standard deviation) is below")] = 0.0,
+    by_hand: ByHand = False,
+    keep: KeepOption = None,
     pairs: Annotated[
         Optional[Path], typer.Option(help="JSON list of [end effector in base, target in camera], 4x4, metres, instead of a folder")
     ] = None,
     mount: Annotated[str, typer.Option(help="of --pairs: hand, fixed, or auto: where the camera sits")] = "auto",
     board: BoardOption = None,
-    arm: Annotated[str, typer.Option(help="fr3 or panda: names the frames of the result")] = "fr3",
+    arm: Annotated[str, typer.Option(help="fr3 or panda: names the frames of the result of a folder")] = "fr3",
     out: Annotated[Path, typer.Option(help="folder of the results, <camera>.yaml each; a rejected one is not written")] = Path("calibrations"),
+    report: Annotated[Optional[Path], typer.Option(help="HTML page with pictures; from images <out>/<camera>.html by default")] = None,
     fixed_lens: Annotated[bool, typer.Option("--fixed-lens", help="take the intrinsics as they are")] = False,
     accept_mm: Annotated[float, typer.Option(min=0, help="largest leave-one-out error of an accepted calibration")] = 2.0,
     accept_deg: Annotated[float, typer.Option(min=0, help="likewise in degrees")] = 0.5,
@@ -100,17 +111,20 @@ def hand_eye(
     from calibration.acceptance import Criteria
     from calibration.hand_eye import calibrate_pairs
     from calibration.pairs import load_pairs
+    from calibration.report import write_report
     from calibration.summary import summary, words
     from robosteer_core.errors import UserError
 
     if mount not in ("auto", "hand", "fixed"):
         raise UserError(f"--mount is hand, fixed or auto; found {mount!r}")
-    if (pairs is None) == (folder is None):
-        raise UserError("give what to calibrate from: a folder of images and poses, or --pairs FILE.json")
+    if [pairs is not None, folder is not None, bool(rig)].count(True) != 1:
+        raise UserError("give one thing to calibrate from: a folder of images and poses, --pairs FILE.json, or --rig and --camera")
     criteria = Criteria(loo_mm=accept_mm, loo_deg=accept_deg)
     if pairs is not None:
         found = calibrate_pairs(load_pairs(pairs), None if mount == "auto" else mount, criteria)
         typer.echo(words(found), err=True)
+        if report is not None:
+            write_report(report, found, title=pairs.name)
         return _write(summary(found), json_out)
 
     from calibration.board import load_board
@@ -121,14 +135,19 @@ def hand_eye(
     from calibration.views import find_boards
     from robosteer_core.camera_calibration import write_calibration
 
+    used = load_board(board)
+    if rig:
+        folder, arm = _taken(rig, camera, used, keep, poses, until_mm, by_hand)
     recording = RecordedFolder(folder)
     given = recording.content.intrinsics
     if given is None:
         raise UserError(f"{folder} has no intrinsics; add those that `robosteer calibrate intrinsics --calibrate` finds")
-    solved = calibrate_images(find_boards(recording, load_board(board), MIN_POSES), given, recording.content.camera.mount, criteria, fixed_lens)
+    solved = calibrate_images(find_boards(recording, used, MIN_POSES), given, recording.content.camera.mount, criteria, fixed_lens)
     typer.echo(words(solved.calibration), err=True)
     made = result(solved, arm)
-    path = out / f"{made.camera.name}.yaml"
+    path, page = out / f"{made.camera.name}.yaml", report or out / f"{made.camera.name}.html"
+    write_report(page, solved.calibration, solved, f"{made.camera.name} ({made.camera.serial})")
+    typer.echo(f"report: {page}", err=True)
     if made.verdict == "accepted":
         write_calibration(made, path)
         typer.echo(f"written: {path}", err=True)
@@ -138,7 +157,11 @@ def hand_eye(
 @app.command()
 def verify(
     stored: Annotated[Path, typer.Argument(help="<camera>.yaml of an earlier calibration")],
-    folder: Annotated[Path, typer.Argument(help="folder with some new images and poses of the board, and a recording.json")],
+    folder: FolderArgument = None,
+    rig: RigOption = "",
+    poses: Annotated[int, typer.Option(min=5, help="how many views to take")] = 10,
+    by_hand: ByHand = False,
+    keep: KeepOption = None,
     board: Annotated[Optional[Path], typer.Option("--board", help="YAML of the board; without it the one of the calibration")] = None,
     json_out: JsonOption = "",
 ) -> None:
@@ -150,15 +173,41 @@ def verify(
     from calibration.verification import MIN_VIEWS, verify
     from calibration.views import find_boards
     from robosteer_core.camera_calibration import read_calibration
+    from robosteer_core.errors import UserError
+    from robosteer_core.rig import load_rig
 
-    was, recording = read_calibration(stored), RecordedFolder(folder)
-    was.require_serial(recording.content.camera.serial, str(stored))
+    if (folder is None) == (not rig):
+        raise UserError("give one thing to compare with: a folder of new images and poses, or --rig")
+    was = read_calibration(stored)
     used = load_board(board) if board else make_board(**was.board)
+    if rig:
+        was.require_serial(load_rig(rig).camera(was.camera.name).serial, str(stored))
+        folder, _ = _taken(rig, was.camera.name, used, keep, poses, 0.0, by_hand)
+    recording = RecordedFolder(folder)
+    was.require_serial(recording.content.camera.serial, str(stored))
     found = verify(was, find_boards(recording, used, MIN_VIEWS))
     typer.echo(found.words, err=True)
     _write(asdict(found), json_out)
     if found.moved:
         raise typer.Exit(1)
+
+
+def _taken(rig: str, camera: str, board: object, keep: Path | None, poses: int, until_mm: float, by_hand: bool) -> tuple[Path, str]:
+    """The folder of views that the rig has just taken, and the arm's model."""
+    from datetime import datetime
+
+    from calibration.live import take_views
+    from robosteer_core.rig import load_rig
+
+    config = load_rig(rig)
+    folder = keep or Path("runs/calibration") / f"{config.name}-{camera}-{datetime.now():%Y%m%d-%H%M%S}"
+
+    def ask(words: str) -> bool:
+        return typer.prompt(f"{words}; Enter when it stands there, q to end", default="", show_default=False, err=True).strip() != "q"
+
+    take_views(config, camera, board, folder, poses, until_mm, ask if by_hand else None, lambda words: typer.echo(words, err=True))
+    typer.echo(f"images and poses: {folder}", err=True)
+    return folder, config.arm.model
 
 
 def _write(content: dict, where: str) -> None:

@@ -24,6 +24,9 @@ JOINT_LIMITS_RAD = {
 }  # fmt: skip
 #: Kept from every joint limit.
 MARGIN_RAD = 0.12
+#: Kept from them on the way: near them an FR3 may move a joint slowly alone.
+WAY_MARGIN_RAD = 0.3
+_WAY_POINTS = 12
 _STEPS = 60
 _DAMPING = 0.02
 _REACHED_M, _REACHED_RAD = 0.5e-3, 1e-3
@@ -63,3 +66,25 @@ def reach(model: str, wanted: np.ndarray, start: np.ndarray) -> np.ndarray | Non
         centring = 0.05 * (middle - joints)
         joints = np.clip(joints + pseudo @ error + centring - pseudo @ (jacobian @ centring), low, high)
     return None
+
+
+def way(model: str, joints: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
+    """Joint positions (7,) rad in which an arm that yields arrives at `wanted` (4x4) on the straight way from `joints` (7,), None where
+    that comes within WAY_MARGIN_RAD of a joint limit or leads nowhere."""
+    low, high = JOINT_LIMITS_RAD[model] + np.array([[WAY_MARGIN_RAD], [-WAY_MARGIN_RAD]])
+    start, _ = forward(joints)
+    step = steps_between(start, wanted)
+    for part in np.linspace(0, 1, _WAY_POINTS + 1)[1:]:
+        point = pose(start[:3, :3] @ exp(part * step[3:]), start[:3, 3] + part * (wanted[:3, 3] - start[:3, 3]))
+        for _ in range(6):
+            hand, jacobian = forward(joints)
+            rest = steps_between(hand, point)
+            error = np.concatenate([hand[:3, :3] @ rest[:3], hand[:3, :3] @ rest[3:]])
+            if np.linalg.norm(error) < 1e-3:
+                break
+            joints = joints + jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + _DAMPING**2 * np.eye(6), error)
+        else:
+            return None
+        if (joints < low).any() or (joints > high).any():
+            return None
+    return joints

@@ -111,7 +111,7 @@ class RecordedFolder:
 
     def images(self) -> list[np.ndarray]:
         """Grey images (height, width) uint8, all of one size."""
-        found = [self._read(view.image, cv2.IMREAD_GRAYSCALE) for view in self.content.views]
+        found = [self.image(index) for index in range(len(self.content.views))]
         sizes = {image.shape[::-1] for image in found}
         lens = self.content.intrinsics
         if len(sizes) > 1:
@@ -123,6 +123,10 @@ class RecordedFolder:
                 f"the images in {self.folder} are {width}x{height}, the intrinsics are for {lens.width}x{lens.height}: give those of this size"
             )
         return found
+
+    def image(self, index: int) -> np.ndarray:
+        """Grey (height, width) uint8."""
+        return self._read(self.content.views[index].image, cv2.IMREAD_GRAYSCALE)
 
     def depth_m(self, index: int) -> np.ndarray | None:
         """(height, width) metres, 0 where unknown; None where the view has no depth."""

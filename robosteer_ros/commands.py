@@ -23,10 +23,12 @@ def record(
     task: str = typer.Option(..., help="the instruction in words, as the policy will get it"),
     episodes: int = typer.Option(..., min=1, help="stop after this many kept episodes"),
     dataset: str = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
+    calibrations: Path = typer.Option("calibrations", help="folder of <camera>.yaml, which go into the dataset's metadata"),
 ) -> None:
     """Record demonstrations; the operator's device starts, keeps and discards episodes."""
     import logging
 
+    from robosteer_core.camera_calibration import rig_calibrations
     from robosteer_core.episodes.writer import DatasetWriter
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.clock import rig_clock
@@ -36,7 +38,8 @@ def record(
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     config = load_rig(rig)
-    with Station(config) as station, DatasetWriter(dataset, config) as writer:
+    calibrated = rig_calibrations(config, calibrations)
+    with Station(config) as station, DatasetWriter(dataset, config, calibrations=calibrated) as writer:
         device = RemoteDevice(config)
         try:
             typer.echo(f"ready for the operator's device at {config.teleop_address}")

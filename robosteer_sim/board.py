@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import mujoco
 import numpy as np
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 _THICKNESS_M = 0.001
+#: The usual board of `robosteer calibrate board`, 7x5 squares of 36 mm, with a white margin of 10 mm.
+_PICTURE, _SIZE_M = Path(__file__).with_name("calibration_board.png"), (0.272, 0.200)
+_TURNED = Rotation.from_euler("z", -0.2).as_matrix() @ np.array([[0.0, -1, 0], [-1, 0, 0], [0, 0, -1]])
+#: Where it is when it lies on the table under the wrist camera, and when the hand carries it before the front camera: the body, the
+#: centre in it [m], and the rotation of x right, y down, z into the board.
+_PLACES = {
+    "board_on_table": ("world", np.array([0.44, 0.01, 0.001]), _TURNED),
+    "board_on_hand": ("hand", np.array([0.06, 0.0, 0.083]), Rotation.from_euler("xyz", [52.4, 0, -90], degrees=True).as_matrix()),
+}
+BOARDS = tuple(_PLACES)
 
 
 @dataclass(frozen=True)
@@ -36,3 +48,11 @@ def add_board(spec: mujoco.MjSpec, board: PictureBoard, name: str = "picture_boa
         name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=(board.size_m[0] / 2, board.size_m[1] / 2, _THICKNESS_M / 2), pos=centre[:3],
         quat=turn.as_quat(scalar_first=True), material=name, mass=0, contype=0, conaffinity=0,
     )  # fmt: skip
+
+
+def usual_board(place: str) -> PictureBoard:
+    """The usual board at one of BOARDS."""
+    body, centre, turn = _PLACES[place]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, centre - turn @ [_SIZE_M[0] / 2, _SIZE_M[1] / 2, 0]
+    return PictureBoard(np.asarray(Image.open(_PICTURE).convert("L")), _SIZE_M, pose, body)

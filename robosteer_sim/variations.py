@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robosteer_core.errors import UserError
+from robosteer_sim.board import BOARDS, usual_board
 from robosteer_sim.objects.item import COLOURS, Item
 from robosteer_sim.placement import RADII_M, Disc, discs_of, lane_discs, place_around
 from robosteer_sim.scene import SHAPES, Scene, Textures
@@ -36,10 +37,17 @@ START_MOVED_M, START_TURNED_RAD = 0.05, np.deg2rad(10)
 
 def vary(scene: Scene, task: Task, seed: int, axes: tuple[str, ...]) -> Scene:
     """The nominal scene of (task, seed) with these axes varied."""
-    for axis in axes:
+    for place in [axis for axis in axes if axis in BOARDS]:
+        scene = replace(scene, boards=(*scene.boards, usual_board(place)), items=_aside(scene.items))
+    for axis in [axis for axis in axes if axis not in BOARDS]:
         random = np.random.default_rng([seed, zlib.crc32(f"{axis}: {task.instruction}".encode())])
         scene = _AXES[axis](scene, task, random)
     return scene
+
+
+def _aside(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The same things where they hide no board."""
+    return tuple(replace(item, position=(0.2 + 0.13 * index, 0.45)) for index, item in enumerate(items))
 
 
 def _lighting(scene: Scene, task: Task, random: np.random.Generator) -> Scene:
@@ -138,12 +146,13 @@ VARIATIONS = ("none", *AXES, "all")
 
 
 def parse_variation(text: str) -> tuple[str, ...]:
-    """The axes that a variation switches on, in the order of AXES. Raises UserError for an unknown or repeated one."""
+    """The axes that a variation switches on, in the order of AXES, and last the BOARDS, which no evaluation asks for. Raises
+    UserError for an unknown or repeated one."""
     words = text.strip().lower().split("+")
     if words == ["none"]:
         return ()
     if words == ["all"]:
         return AXES
-    if set(words) <= set(AXES) and len(set(words)) == len(words):
-        return tuple(axis for axis in AXES if axis in words)
+    if set(words) <= {*AXES, *BOARDS} and len(set(words)) == len(words):
+        return tuple(axis for axis in (*AXES, *BOARDS) if axis in words)
     raise UserError(f"unknown variation {text!r}; expected none, all, or some of {', '.join(AXES)}, each once, joined by +")

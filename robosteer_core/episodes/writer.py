@@ -11,6 +11,7 @@ from typing import Any, Literal, Mapping
 import numpy as np
 import pyarrow as pa
 
+from robosteer_core.camera_calibration import CameraCalibration
 from robosteer_core.episodes import layout, statistics
 from robosteer_core.episodes.catalog import Clip, Episode, RowReader, episode_statistics, meta_row, read_episodes, video_keys
 from robosteer_core.episodes.features import contract_of, features_of, require_same_contract, whole_fps
@@ -48,8 +49,10 @@ class DatasetWriter:
         image_sizes: Mapping[str, tuple[int, int]] | None = None,
         robot_type: str | None = None,
         interrupted: Literal["set_aside", "keep"] = "set_aside",
+        calibrations: Mapping[str, CameraCalibration] | None = None,
     ) -> None:
-        """`fps` defaults to the rig's policy rate, `image_sizes` (height, width) by camera to the cameras' own."""
+        """`fps` defaults to the rig's policy rate, `image_sizes` (height, width) by camera to the cameras' own. `calibrations` by camera
+        go into the metadata, with the first episode that they hold for; UserError for one of another camera."""
         self.folder = Path(folder)
         self.rig = rig
         self.fps = whole_fps(rig, fps)
@@ -57,6 +60,9 @@ class DatasetWriter:
         self.recovered_frames = 0
         self._robot_type = robot_type or rig.arm.model
         self._recording: Recording | None = None
+        self._calibrations = dict(calibrations or {})
+        for name, calibration in self._calibrations.items():
+            calibration.require_serial(rig.camera(name).serial, f"the calibration of camera {name!r}")
         self._open(interrupted)
 
     def __enter__(self) -> DatasetWriter:
@@ -137,9 +143,20 @@ class DatasetWriter:
                 write_summary(self.folder, layout.new_info(self.features, self.fps, self._robot_type), [], 0, {}, {})
             self._load()
             self._recover(interrupted)
+            self._note_calibrations()
         except BaseException:
             self.close()
             raise
+
+    def _note_calibrations(self) -> None:
+        """Add the calibrations to those that the dataset has, where they are others than its last ones."""
+        if not self._calibrations:
+            return
+        path = self.folder / layout.CALIBRATIONS
+        noted = layout.read_json(path) if path.is_file() else []
+        cameras = {name: calibration.model_dump(mode="json") for name, calibration in self._calibrations.items()}
+        if not noted or noted[-1]["cameras"] != cameras:
+            layout.write_json([*noted, {"from_episode": len(self), "cameras": cameras}], path)
 
     def _stored_contract(self) -> dict[str, Any] | None:
         """Contract of the dataset that is in the folder, or None when the folder is absent or empty."""

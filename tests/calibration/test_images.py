@@ -45,6 +45,7 @@ def test_camera_on_the_hand_with_a_lens_one_per_cent_off(wrist, tmp_path, capsys
     assert found["verdict"] == "accepted"
     assert found["lens"]["fx"] == pytest.approx(720 / 2 / np.tan(np.deg2rad(21)), rel=2e-3)
     assert not within(found["solvers"]["park"]["camera"], truth.camera, 3.0, 1.0)
+    assert (out / "wrist.html").read_text().count("data:image/") == 6
     stored = read_calibration(out / "wrist.yaml")
     assert within(stored.transform.matrix(), truth.camera, 1.0, 0.12)
     assert (stored.transform.parent_frame, stored.transform.child_frame) == ("fr3_hand_tcp", "wrist_color_optical_frame")
