@@ -18,8 +18,8 @@ import numpy as np
 from calibration.rigid import hat, inverse, moved, steps_between
 from calibration.solvers import HandEye, Mount
 
-#: The robot's measured poses are assumed to be this good, until residuals tell [m, rad]. Franka's data
-#: sheets state a repeatability of 0.1 mm and no accuracy; reports of arms as delivered are between 0.3 and 1 mm.
+#: The robot's measured poses are assumed to be this good, until residuals tell [m, rad]: Franka's
+#: data sheets state a repeatability of 0.1 mm and no accuracy.
 ROBOT_TRANSLATION_M, ROBOT_ROTATION_RAD = 0.5e-3, np.deg2rad(0.1)
 #: How many residuals an assumed standard deviation is worth beside those that are measured: those of one pose.
 ASSUMED_COUNT = 3.0
