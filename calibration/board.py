@@ -62,6 +62,11 @@ class Board(BaseModel):
         """(3,) in the board's frame."""
         return np.array([*self.size_m, 0.0]) / 2
 
+    @property
+    def middle(self) -> int:
+        """Number of the corner nearest the centre."""
+        return int(((self.corners - self.centre) ** 2).sum(1).argmin())
+
     def black(self) -> list[tuple[float, float, float, float]]:
         """Everything that is black, as rectangles (x, y, width, height) in the board's frame, metres."""
         found = [

@@ -210,6 +210,33 @@ def _taken(rig: str, camera: str, board: object, keep: Path | None, poses: int, 
     return folder, config.arm.model
 
 
+@app.command()
+def touch(
+    stored: Annotated[Path, typer.Argument(help="<camera>.yaml of an earlier calibration")],
+    rig: Annotated[str, typer.Option(help="rig: a YAML file, or the name of one in launch/")],
+    corner: Annotated[Optional[int], typer.Option(help="number of the board's corner; the middle one by default")] = None,
+    height_mm: Annotated[float, typer.Option(min=3, help="how far above the corner the fingertips stop")] = 10.0,
+    board: Annotated[Optional[Path], typer.Option("--board", help="YAML of the board; without it the one of the calibration")] = None,
+    json_out: JsonOption = "",
+) -> None:
+    """Look at the board on the table, and move the fingertips above one of its corners: see by how much they miss."""
+    from calibration.board import load_board, make_board
+    from calibration.live import touch
+    from robosteer_core.camera_calibration import read_calibration
+    from robosteer_core.rig import load_rig
+
+    was = read_calibration(stored)
+    used = load_board(board) if board else make_board(**was.board)
+    found, reached = touch(load_rig(rig), was, used, used.middle if corner is None else corner, height_mm / 1e3)
+    x, y, z = found.point_m
+    typer.echo(
+        f"the fingertips are {height_mm:g} mm above where corner {found.corner} is believed to be, x {x:.4f} y {y:.4f} z {z:.4f} m; expected miss: at "
+        f"most {found.miss_mm:.1f} mm (95 %, horizontal). Measure it; a larger one means that something moved, or a wrong tool length", err=True,
+    )  # fmt: skip
+    arrived = reached[:3, 3] - found.point_m
+    _write({"corner": found.corner, "point_m": [x, y, z], "miss_mm": found.miss_mm, "arrived_mm": [1e3 * value for value in arrived]}, json_out)
+
+
 def _write(content: dict, where: str) -> None:
     text = json.dumps(content, indent=1)
     if where == "-":

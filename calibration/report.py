@@ -7,7 +7,7 @@ from pathlib import Path
 from calibration import pictures
 from calibration.hand_eye import Calibration, solver_table
 from calibration.image_hand_eye import ImageCalibration
-from calibration.touch import touch_on_table
+from calibration.touch import Touch, touch_on_table
 
 
 def write_report(path: Path, found: Calibration, images: ImageCalibration | None = None, title: str = "") -> None:
@@ -37,11 +37,10 @@ def write_report(path: Path, found: Calibration, images: ImageCalibration | None
     part.replace(path)
 
 
-def predicted_touch(images: ImageCalibration, above_m: float = 0.01) -> object | None:
+def predicted_touch(images: ImageCalibration) -> Touch | None:
     """The touch test on the board as it lay: above the corner in its middle. None for a board on the hand."""
     hand_eye, adjusted = images.calibration.hand_eye, images.calibration.adjusted
     if hand_eye.mount != "hand":
         return None
     corners = images.views.board.corners
-    middle = int(((corners - images.views.board.centre) ** 2).sum(1).argmin())
-    return touch_on_table(corners, middle, hand_eye.target, adjusted.target_covariance, adjusted.sigmas["robot_translation"], above_m)
+    return touch_on_table(corners, images.views.board.middle, hand_eye.target, adjusted.target_covariance, adjusted.sigmas["robot_translation"])

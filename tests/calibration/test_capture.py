@@ -14,7 +14,7 @@ from known_mounting import within
 from robosteer_core.camera_calibration import read_calibration
 from robosteer_core.cli import main
 from robosteer_core.rig import load_rig
-from robosteer_sim.board import BOARDS
+from robosteer_sim.board import BOARDS, usual_board
 from robosteer_sim.studio import Studio
 from robosteer_sim.variations import AXES, parse_variation
 
@@ -28,7 +28,7 @@ def live_rig(new_rig, start, start_lab, start_arm):
         yield path
 
 
-def test_arm_calibrates_its_wrist_camera_by_itself(live_rig, tmp_path, capsys):
+def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_rig, tmp_path, capsys):
     out, views = tmp_path / "out", tmp_path / "views"
     words = ["calibrate", "hand-eye", "--rig", str(live_rig), "--camera", "wrist", "--keep", str(views), "--out", str(out), "--poses", "10"]
     assert main([*words, "--json", str(tmp_path / "found.json")]) == 0
@@ -40,6 +40,13 @@ def test_arm_calibrates_its_wrist_camera_by_itself(live_rig, tmp_path, capsys):
     assert found["verdict"] == "accepted", found["reason"]
     assert read_calibration(out / "wrist.yaml").camera.serial == "lab:wrist"
     assert "<img" in (out / "wrist.html").read_text()
+    assert main(["calibrate", "touch", str(out / "wrist.yaml"), "--rig", str(live_rig), "--json", str(tmp_path / "touch.json")]) == 0
+    touch = json.loads((tmp_path / "touch.json").read_text())
+    board = usual_board("board_on_table")
+    there = (board.pose @ [*(Board().corners[Board().middle][:2] + 0.01), 0, 1])[:3]
+    miss_mm = 1e3 * np.linalg.norm(np.array(touch["point_m"])[:2] - there[:2])
+    assert miss_mm < touch["miss_mm"] < 5 and abs(touch["point_m"][2] - there[2]) < 3e-3
+    np.testing.assert_allclose(touch["arrived_mm"], (0, 0, 10), atol=0.8)
 
 
 def truth(path):

@@ -100,10 +100,14 @@ def test_few_poses_are_rejected_with_how_many_to_add():
     assert not verdict.accepted and "add 3" in verdict.reason
 
 
-def test_command_prints_the_result_as_json(write_pairs, capsys):
-    pairs = make_pairs()
-    assert main(["calibrate", "hand-eye", "--pairs", str(write_pairs(pairs.robot, pairs.target)), "--json", "-"]) == 0
-    found = json.loads(capsys.readouterr().out)
+def test_command_prints_the_result_as_json_and_writes_a_report(write_pairs, capsys, tmp_path):
+    pairs, report = make_pairs(), tmp_path / "report.html"
+    words = ["calibrate", "hand-eye", "--pairs", str(write_pairs(pairs.robot, pairs.target)), "--json", "-", "--report", str(report)]
+    assert main(words) == 0
+    assert report.read_text().count("data:image/") == 3
+    printed = capsys.readouterr()
+    assert "no outliers; worst when left out: pair" in printed.err
+    found = json.loads(printed.out)
     assert within(np.array(found["camera_in_hand"]), CAMERA_IN_HAND, 0.6, 0.06)
     assert set(SOLVERS) < set(found["solvers"]) and found["verdict"] == "accepted"
     assert 0 < found["loo_mm"] < 2 and 0 < found["loo_deg"] < 0.5
