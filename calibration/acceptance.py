@@ -86,7 +86,7 @@ def judge(quality: Quality, criteria: Criteria = Criteria()) -> Verdict:
     return Verdict(
         True,
         f"left-out poses are predicted to {q.loo_mm:.2f} mm and {q.loo_deg:.3f} degrees; the camera's pose is known to {q.sigma_mm:.2f} mm and "
-        f"{q.sigma_deg:.3f} degrees (one standard deviation, worst direction); {q.poses} poses, {q.outliers} outliers",
+        f"{q.sigma_deg:.3f} degrees (one standard deviation, worst direction); {q.poses} poses, {q.outliers} outlier{'s' * (q.outliers != 1)}",
     )
 
 

@@ -63,7 +63,7 @@ def refuse_mismatched_turns(pairs: PosePairs) -> None:
         )
     if np.median(np.abs(np.sort(robot) - np.sort(target))) < _SAME_TURN_RAD / 5:
         raise UserError(
-            "the pairs are in a wrong order: hand and target turn by the same angles, but not between the same pairs. Put each "
+            "the pairs are in a wrong order, targets swapped between them: hand and target turn by the same angles, but not between the same pairs. Put each "
             "target beside the end effector pose at which it was seen"
         )
     ratio = float(np.median(robot / np.maximum(target, 1e-9)))
@@ -165,7 +165,7 @@ def _refuse_swapped(pairs: PosePairs, found: HandEye) -> None:
     seen, seen_if_swapped = (_in_view(poses).mean() for poses in (pairs.target, pairs.robot))
     on_hand = found.mount == "hand" and far_camera > _HAND_M and far_target < _HAND_M
     on_stand = found.mount == "fixed" and far_target > 2 * _HAND_M
-    if on_hand or on_stand or (seen < 0.5 <= seen_if_swapped):
+    if on_hand or on_stand or (seen < 0.25 and seen_if_swapped > 0.9):
         raise UserError(
             f"swapped pairs? As given, the camera would sit {far_camera:.2f} m from {'the hand' if found.mount == 'hand' else 'the base'}, the target "
             f"{far_target:.2f} m from {'the base' if found.mount == 'hand' else 'the hand'}, and {100 * seen:.0f} % of the targets lie in the camera's view. "

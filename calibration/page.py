@@ -11,7 +11,7 @@ from robosteer_core.errors import UserError
 PAGES = {"A4": (297.0, 210.0), "A3": (420.0, 297.0), "A2": (594.0, 420.0), "A1": (841.0, 594.0), "A0": (1189.0, 841.0)}
 _MARGIN_MM = 8.0
 #: Room below the board for the ruler and the words.
-_FOOT_MM = 16.0
+_FOOT_MM = 18.0
 _MM_PER_INCH = 25.4
 
 
@@ -48,8 +48,8 @@ def write_page(board: Board, path: Path) -> str:
         vertices += [(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)]
         codes += [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
     axes.add_patch(PathPatch(Outline(vertices, codes), facecolor="black", edgecolor="none", linewidth=0, snap=False))
-    _ruler(axes, left, page_height - _FOOT_MM + 4, 10 * int(board_width // 10), PathPatch, Outline)
-    axes.text(left, page_height - 4.5, f"robosteer: {board.words()}. Print at 100 %; the ruler is in millimetres.", size=8, va="bottom")
+    _ruler(axes, left, page_height - _FOOT_MM + 3, 10 * int(board_width // 10), PathPatch, Outline)
+    axes.text(left, page_height - 5.0, f"robosteer: {board.words()}. Print at 100 %; the ruler is in millimetres.", size=8, va="bottom")
     with matplotlib.rc_context({"pdf.compression": 0, "pdf.fonttype": 42}):
         figure.savefig(path, format="pdf", metadata={"Title": f"robosteer board, {board.words()}", "CreationDate": None})
     return name
