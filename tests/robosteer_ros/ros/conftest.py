@@ -1,0 +1,81 @@
+"""A ROS domain of its own for each run of the tests, and what tests of the graph share."""
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 20
+
+
+@pytest.fixture(scope="session", autouse=True)
+def domain():
+    """A domain that no other run on this machine has: runs hold a port each."""
+    # Ports of domains above 101 are those that the system gives out for other things.
+    for number in random.sample(range(1, 101), 100):
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", 20100 + number))
+        except OSError:
+            holder.close()
+            continue
+        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        os.environ.pop("CYCLONEDDS_URI", None)
+        yield number
+        holder.close()
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        return
+    pytest.fail("all 100 domains are taken")
+
+
+@contextmanager
+def started(*words):
+    """A Python process that has said "ready"; ended after the test."""
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    killer = threading.Timer(3 * PATIENCE_S, process.kill)
+    killer.start()
+    try:
+        line = process.stdout.readline()
+        assert line == "ready\n", f"{words} said {line!r}"
+        yield process
+    finally:
+        killer.cancel()
+        process.terminate()
+        try:
+            process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def peer():
+    with started(str(Path(__file__).with_name("peer.py"))) as process:
+        yield process
+
+
+@pytest.fixture
+def start_peer():
+    return lambda *arguments: started(str(Path(__file__).with_name("peer.py")), *arguments)
+
+
+@pytest.fixture
+def until():
+    """`until(executor, condition)` spins until the condition holds; fails after 20 s."""
+
+    def wait(executor, condition):
+        deadline = time.monotonic() + PATIENCE_S
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"did not come about within {PATIENCE_S} s"
+            executor.spin_once(timeout_sec=0.05)
+        return found
+
+    return wait
