@@ -61,14 +61,15 @@ def judge(quality: Quality, criteria: Criteria = Criteria()) -> Verdict:
     reasons = []
     if q.loo_mm > c.loo_mm or q.loo_deg > c.loo_deg:
         reasons.append(
-            f"left-out poses are predicted to {q.loo_mm:.2f} mm and {q.loo_deg:.3f} degrees (root mean square; allowed {c.loo_mm:g} mm and "
-            f"{c.loo_deg:g}): check intrinsics, the board's printed size and that nothing moved"
+            f"left-out poses are predicted to {q.loo_mm:.2f} mm and {q.loo_deg:.3f} degrees (root mean square; allowed "
+            f"{c.loo_mm:g} mm and {c.loo_deg:g}): check intrinsics, the board's printed size and that nothing moved"
         )
     if q.poses < c.poses:
         reasons.append(f"only {q.poses} poses count (at least {c.poses}): add {c.poses - q.poses} that turn the hand otherwise")
     if q.motion.axes_deg < c.axes_deg:
         reasons.append(
-            f"the hand turns about axes within {q.motion.axes_deg:.0f} degrees of one (at least {c.axes_deg:g}): add poses turned about another"
+            f"the hand turns about axes within {q.motion.axes_deg:.0f} degrees of one (at least {c.axes_deg:g}): add poses "
+            "turned about another"
         )
     if q.outliers > c.outliers * (q.poses + q.outliers):
         reasons.append(f"{q.outliers} of {q.poses + q.outliers} poses are outliers: find out why before you calibrate")
@@ -79,14 +80,16 @@ def judge(quality: Quality, criteria: Criteria = Criteria()) -> Verdict:
         )
     if q.spread_mm > c.spread_mm:
         reasons.append(
-            f"the closed-form solvers lie {q.spread_mm:.1f} mm apart (allowed {c.spread_mm:g}): the poses are too alike, or the intrinsics wrong"
+            f"the closed-form solvers lie {q.spread_mm:.1f} mm apart (allowed {c.spread_mm:g}): the poses are too alike, or "
+            "the intrinsics wrong"
         )
     if reasons:
         return Verdict(False, "; ".join(reasons))
     return Verdict(
         True,
-        f"left-out poses are predicted to {q.loo_mm:.2f} mm and {q.loo_deg:.3f} degrees; the camera's pose is known to {q.sigma_mm:.2f} mm and "
-        f"{q.sigma_deg:.3f} degrees (one standard deviation, worst direction); {q.poses} poses, {q.outliers} outlier{'s' * (q.outliers != 1)}",
+        f"left-out poses are predicted to {q.loo_mm:.2f} mm and {q.loo_deg:.3f} degrees; the camera's pose is known to "
+        f"{q.sigma_mm:.2f} mm and {q.sigma_deg:.3f} degrees (one standard deviation, worst direction); {q.poses} poses, "
+        f"{q.outliers} outlier{'s' * (q.outliers != 1)}",
     )
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from calibration.rigid import hat, inverse, moved, steps_between
-from calibration.solvers import HandEye, Mount
+from calibration.solvers import HandEye
 
 #: The robot's measured poses are assumed to be this good, until residuals tell [m, rad]: Franka's
 #: data sheets state a repeatability of 0.1 mm and no accuracy.
@@ -38,8 +38,8 @@ MAX_STEPS = 60
 @dataclass(frozen=True)
 class Blocks:
     """Residuals of one kind: `values` (n, blocks, d) in their unit, NaN-free, `present` (n, blocks) bool; Jacobians (n, blocks,
-    d, .) with respect to the shared unknowns (camera 6, target 6, lens) and to the view's robot pose (6). `many` says that single
-    ones may be left out altogether."""
+    d, .) with respect to the shared unknowns (camera 6, target 6, lens) and to the view's robot pose (6). `many` says that
+    single ones may be left out altogether."""
 
     kind: str
     values: np.ndarray
@@ -174,7 +174,10 @@ class _System:
     ) -> None:  # fmt: skip
         lens_mean, lens_sigma = lens_prior
         self._state = state
-        self._blocks = [*observations.blocks(Chain(state.hand_eye, state.robot), state.lens), *_slack(measured, state, len(lens_mean))]
+        self._blocks = [
+            *observations.blocks(Chain(state.hand_eye, state.robot), state.lens),
+            *_slack(measured, state, len(lens_mean)),
+        ]
         n, k = len(measured), 12 + len(lens_mean)
         self._shared, self._mixed, self._own = np.zeros((n, k, k)), np.zeros((n, k, 6)), np.zeros((n, 6, 6))
         right, right_own = np.zeros((n, k)), np.zeros((n, 6))
@@ -234,7 +237,9 @@ class _System:
             squares[kind] += float((values**2).sum())
             redundancy[kind] += float((counted * (1 - known)).sum())
         for kind, before in assumed.items():
-            variance = (ASSUMED_COUNT * before**2 + self._state.sigmas[kind] ** 2 * squares[kind]) / (ASSUMED_COUNT + max(redundancy[kind], 0.0))
+            variance = (ASSUMED_COUNT * before**2 + self._state.sigmas[kind] ** 2 * squares[kind]) / (
+                ASSUMED_COUNT + max(redundancy[kind], 0.0)
+            )
             wanted = max(float(np.sqrt(variance)), _LEAST_PART * before)
             current[kind] = self._state.sigmas[kind] * (wanted / self._state.sigmas[kind]) ** _PATIENCE
         return current

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from robosteer_core.errors import UserError
 
 #: OpenCV's predefined dictionaries by name.
-DICTIONARIES = {name: getattr(cv2.aruco, name) for name in sorted(dir(cv2.aruco)) if name.startswith("DICT_") and name[5].isdigit()}
+DICTIONARIES = {
+    name: getattr(cv2.aruco, name) for name in sorted(dir(cv2.aruco)) if name.startswith("DICT_") and name[5].isdigit()
+}
 
 
 class Board(BaseModel):
@@ -39,7 +41,10 @@ class Board(BaseModel):
             raise ValueError(f"unknown dictionary {self.dictionary!r}; expected one of {', '.join(DICTIONARIES)}")
         known = cv2.aruco.getPredefinedDictionary(DICTIONARIES[self.dictionary]).bytesList.shape[0]
         if self.columns * self.rows // 2 > known:
-            raise ValueError(f"{self.columns}x{self.rows} squares need {self.columns * self.rows // 2} markers; {self.dictionary} has {known}")
+            raise ValueError(
+                f"{self.columns}x{self.rows} squares need {self.columns * self.rows // 2} markers; {self.dictionary} has "
+                f"{known}"
+            )
         return self
 
     @cached_property
@@ -97,7 +102,8 @@ class Board(BaseModel):
 
     def words(self) -> str:
         return (
-            f"{self.columns}x{self.rows} squares of {self.square_m * 1e3:g} mm, markers of {self.marker_m * 1e3:g} mm, {self.dictionary}"
+            f"{self.columns}x{self.rows} squares of {self.square_m * 1e3:g} mm, markers of {self.marker_m * 1e3:g} mm, "
+            f"{self.dictionary}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -33,8 +34,8 @@ _FRESH_S = 0.1
 
 @dataclass(frozen=True)
 class Progress:
-    """After each view: how many there are, the expected error (None until the mounting is roughly known), the part of the image's cells
-    that held corners, and what was said of the view."""
+    """After each view: how many there are, the expected error (None until the mounting is roughly known), the part of the
+    image's cells that held corners, and what was said of the view."""
 
     views: int
     expected: Expected | None
@@ -46,7 +47,8 @@ class Capture:
     """Takes views of `camera` through `station` into a recording."""
 
     def __init__(
-        self, station: Station, camera: Camera, board: Board, folder: object, mover: Mover, clock: Clock, watch: Callable[[Progress], None]
+        self, station: Station, camera: Camera, board: Board, folder: Path, mover: Mover, clock: Clock,
+        watch: Callable[[Progress], None],
     ) -> None:  # fmt: skip
         self._station, self._camera, self._board, self._mover = station, camera, board, mover
         self._clock, self._watch, self._detector = clock, watch, BoardDetector(board)
@@ -57,8 +59,8 @@ class Capture:
         self._guess: HandEye | None = None
 
     def run(self, poses: int, sigma_mm: float = 0.0) -> int:
-        """Take `poses` views, or fewer once the expected error is below `sigma_mm`; returns how many. Raises UserError where the board
-        is not in view at first, and where too few poses are in reach."""
+        """Take `poses` views, or fewer once the expected error is below `sigma_mm`; returns how many. Raises UserError where
+        the board is not in view at first, and where too few poses are in reach."""
         self._take("as it stands", required=True)
         self._explore()
         while len(self._robots) < poses and not self._good_enough(sigma_mm):
@@ -68,7 +70,8 @@ class Capture:
             self._take("as planned")
         if len(self._robots) < MIN_POSES:
             raise UserError(
-                f"only {len(self._robots)} views with the board in them: put it where the camera sees it from many sides within the workspace"
+                f"only {len(self._robots)} views with the board in them: put it where the camera sees it from many sides "
+                "within the workspace"
             )
         return len(self._robots)
 
@@ -82,8 +85,8 @@ class Capture:
         self._update()
         if self._guess is None:
             raise UserError(
-                f"{len(self._robots)} views do not tell the mounting even roughly: put the board in the middle of the image, flat, and see that "
-                "it does not move against its support"
+                f"{len(self._robots)} views do not tell the mounting even roughly: put the board in the middle of the image, "
+                "flat, and see that it does not move against its support"
             )
 
     def _next(self) -> np.ndarray | None:
@@ -129,7 +132,11 @@ class Capture:
 
     def _update(self) -> None:
         names = tuple(map(str, range(len(self._robots))))
-        start = robust_start(PosePairs(np.array(self._robots), np.array(self._targets), names), self._camera.mount) if len(names) >= 4 else None
+        start = (
+            robust_start(PosePairs(np.array(self._robots), np.array(self._targets), names), self._camera.mount)
+            if len(names) >= 4
+            else None
+        )
         self._guess = start.hand_eye if start is not None else self._guess
 
     def _tell(self, words: str) -> None:
@@ -138,7 +145,10 @@ class Capture:
         self._watch(Progress(len(self._robots), error, coverage_of(self._seen, (lens.width, lens.height)), words))
 
     def _good_enough(self, sigma_mm: float) -> bool:
-        return len(self._robots) >= 10 and expected(self._board, self._frame.intrinsics, self._guess, self._robots).sigma_mm < sigma_mm
+        return (
+            len(self._robots) >= 10
+            and expected(self._board, self._frame.intrinsics, self._guess, self._robots).sigma_mm < sigma_mm
+        )
 
     def _hint(self, wanted: np.ndarray) -> str:
         """How to get there, for somebody who leads the hand."""

@@ -44,15 +44,18 @@ class BoardDetector:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
         corners, ids, _, marker_ids = self._detector.detectBoard(grey)
         if ids is None or len(ids) < MIN_CORNERS:
-            raise BoardNotFound(f"{name}: {self._why(grey, 0 if ids is None else len(ids), 0 if marker_ids is None else len(marker_ids))}")
+            raise BoardNotFound(
+                f"{name}: {self._why(grey, 0 if ids is None else len(ids), 0 if marker_ids is None else len(marker_ids))}"
+            )
         order = np.argsort(ids.ravel())
         return Detection(ids.ravel()[order], corners.reshape(-1, 2).astype(float)[order], (grey.shape[1], grey.shape[0]))
 
     def _why(self, grey: np.ndarray, corners: int, markers: int) -> str:
         if markers >= 4:
             return (
-                f"board not found: {markers} markers of {self.board.dictionary} and {corners} corners of its {self.board.columns}x{self.board.rows} "
-                f"squares, at least {MIN_CORNERS} are needed. Show all of the board, or name the numbers of squares on yours"
+                f"board not found: {markers} markers of {self.board.dictionary} and {corners} corners of its "
+                f"{self.board.columns}x{self.board.rows} squares, at least {MIN_CORNERS} are needed. Show all of the board, "
+                "or name the numbers of squares on yours"
             )
         best, most = "", 3
         for name, number in DICTIONARIES.items():
@@ -67,14 +70,14 @@ class BoardDetector:
                 best, most = name, len(found)
         if best:
             return (
-                f"wrong dictionary: {most} markers of {best}, and {markers} of the expected {self.board.dictionary}. Describe the board that "
-                "you use (--board FILE.yaml), or print the expected one: robosteer calibrate board"
+                f"wrong dictionary: {most} markers of {best}, and {markers} of the expected {self.board.dictionary}. Describe "
+                "the board that you use (--board FILE.yaml), or print the expected one: robosteer calibrate board"
             )
         contrast = float(grey.std())
         light = " (the image is almost uniform: is the lens covered, or the exposure wrong?)" if contrast < 8 else ""
         return (
-            f"board not found: no marker of {self.board.dictionary}, nor of another dictionary{light}. Show all of the board, flat, sharp and "
-            "evenly lit, at least a fifth of the image wide"
+            f"board not found: no marker of {self.board.dictionary}, nor of another dictionary{light}. Show all of the board, "
+            "flat, sharp and evenly lit, at least a fifth of the image wide"
         )
 
 
@@ -97,9 +100,9 @@ def refuse_other_scale(board: Board, seen: Detection, lens: np.ndarray, depth_m:
     scale = depth_scale(board, seen, lens, depth_m)
     if scale is not None and abs(scale - 1) > DEPTH_TOLERANCE:
         raise UserError(
-            f"{name}: the board is printed to another scale: by the depth image its squares measure {1e3 * board.square_m * scale:.1f} mm, "
-            f"expected {1e3 * board.square_m:g} mm. Measure them with a ruler; print the page at 100 % (not `fit to page`), or give the "
-            "size you measure"
+            f"{name}: the board is printed to another scale: by the depth image its squares measure "
+            f"{1e3 * board.square_m * scale:.1f} mm, expected {1e3 * board.square_m:g} mm. Measure them with a ruler; print "
+            "the page at 100 % (not `fit to page`), or give the size you measure"
         )
 
 

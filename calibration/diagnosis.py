@@ -6,7 +6,7 @@ import numpy as np
 
 from calibration.motion import motion_of, relative
 from calibration.pairs import PosePairs
-from calibration.rigid import distance, inverse
+from calibration.rigid import distance
 from calibration.robust_start import Start, robust_start
 from calibration.solvers import HandEye, Mount
 from robosteer_core.errors import UserError
@@ -37,14 +37,14 @@ def refuse_poor_motion(pairs: PosePairs) -> None:
         still, turning = ("hand", "target") if robot.largest_deg < target.largest_deg else ("target", "hand")
         raise UserError(
             f"the {turning} turns by up to {max(robot.largest_deg, target.largest_deg):.0f} degrees and the {still} by "
-            f"{min(robot.largest_deg, target.largest_deg):.2g}: the rotations of the {still} are wrong (an angle in radians given where "
-            "degrees are expected?), or it did not move with the other"
+            f"{min(robot.largest_deg, target.largest_deg):.2g}: the rotations of the {still} are wrong (an angle in radians "
+            "given where degrees are expected?), or it did not move with the other"
         )
     axes_deg = min(robot.axes_deg, target.axes_deg)
     if axes_deg < LEAST_AXES_DEG:
         raise UserError(
-            f"one axis of rotation: the axes about which the hand turns lie within {axes_deg:.1f} degrees (root mean square) of "
-            f"one direction; expected at least {LEAST_AXES_DEG:g}. Along it the camera's place cannot be seen: {TAKE}"
+            f"one axis of rotation: the axes about which the hand turns lie within {axes_deg:.1f} degrees (root mean square) "
+            f"of one direction; expected at least {LEAST_AXES_DEG:g}. Along it the camera's place cannot be seen: {TAKE}"
         )
 
 
@@ -58,23 +58,24 @@ def refuse_mismatched_turns(pairs: PosePairs) -> None:
     shift = _shift(pairs)
     if shift:
         raise UserError(
-            f"the pairs are out of step: the targets fit the end effector poses {abs(shift)} {'later' if shift > 0 else 'earlier'} "
-            "in the list. Pair each image with the pose at its own capture stamp"
+            f"the pairs are out of step: the targets fit the end effector poses {abs(shift)} "
+            f"{'later' if shift > 0 else 'earlier'} in the list. Pair each image with the pose at its own capture stamp"
         )
     if np.median(np.abs(np.sort(robot) - np.sort(target))) < _SAME_TURN_RAD / 5:
         raise UserError(
-            "the pairs are in a wrong order, targets swapped between them: hand and target turn by the same angles, but not between the same pairs. Put each "
-            "target beside the end effector pose at which it was seen"
+            "the pairs are in a wrong order, targets swapped between them: hand and target turn by the same angles, but not "
+            "between the same pairs. Put each target beside the end effector pose at which it was seen"
         )
     ratio = float(np.median(robot / np.maximum(target, 1e-9)))
     kind = "radians for degrees" if min(abs(ratio * 57.3 - 1), abs(ratio / 57.3 - 1)) < 0.2 else "degrees for radians"
     first, second = np.triu_indices(len(pairs), 1)
     worst = int(np.argmax(np.abs(robot - target)))
     raise UserError(
-        f"{kind}? Between {pairs.names[first[worst]]} and {pairs.names[second[worst]]} the hand turns by {np.degrees(robot[worst]):.0f} degrees "
-        f"and the target by {np.degrees(target[worst]):.0f}; these angles must be the same, and are for {100 * same.mean():.0f} % of the "
-        "motions. One side's rotation matrices were made from angles in the wrong unit (degrees where radians are expected), in the "
-        "wrong order of axes, or from a quaternion in the wrong order (w first or last)"
+        f"{kind}? Between {pairs.names[first[worst]]} and {pairs.names[second[worst]]} the hand turns by "
+        f"{np.degrees(robot[worst]):.0f} degrees and the target by {np.degrees(target[worst]):.0f}; these angles must be the "
+        f"same, and are for {100 * same.mean():.0f} % of the motions. One side's rotation matrices were made from angles in "
+        "the wrong unit (degrees where radians are expected), in the wrong order of axes, or from a quaternion in the wrong "
+        "order (w first or last)"
     )
 
 
@@ -97,9 +98,10 @@ def explained(pairs: PosePairs, mount: Mount | None) -> Start:
         _refuse_two_cameras(pairs, starts[best], best)
         typical = starts[best].typical if starts[best] else np.full(2, np.nan)
         raise UserError(
-            f"no mounting of the camera explains the pairs: the best leaves {typical[0] * 1e3:.0f} mm and {np.degrees(typical[1]):.1f} degrees in the "
-            "median. Look for a board or camera that moved, poses and images that are not of the same instant, a board "
-            "whose square size is not the printed one, or millimetres for metres on one side"
+            f"no mounting of the camera explains the pairs: the best leaves {typical[0] * 1e3:.0f} mm and "
+            f"{np.degrees(typical[1]):.1f} degrees in the median. Look for a board or camera that moved, poses and images "
+            "that are not of the same instant, a board whose square size is not the printed one, or millimetres for metres "
+            "on one side"
         )
     start = starts[best]
     _refuse_two_cameras(pairs, start, best)
@@ -132,7 +134,9 @@ def _shift(pairs: PosePairs) -> int:
     """By how many places the targets lag behind the robot's poses, 0 where no small shift brings them into step."""
     n = len(pairs)
     for shift in (1, -1, 2, -2, 3, -3):
-        robot, target = (pairs.robot[shift:], pairs.target[: n - shift]) if shift > 0 else (pairs.robot[:shift], pairs.target[-shift:])
+        robot, target = (
+            (pairs.robot[shift:], pairs.target[: n - shift]) if shift > 0 else (pairs.robot[:shift], pairs.target[-shift:])
+        )
         if len(robot) >= _LEAST_OF_A_CAMERA:
             angles = [np.linalg.norm(relative(poses), axis=1) for poses in (robot, target)]
             if (np.abs(angles[0] - angles[1]) < _SAME_TURN_RAD).mean() > 0.8:
@@ -145,17 +149,23 @@ def _refuse_two_cameras(pairs: PosePairs, start: Start | None, mount: Mount) -> 
         return
     rest = pairs.subset(~start.inliers)
     second = robust_start(rest, mount)
-    if second is None or second.inliers.sum() < max(_LEAST_OF_A_CAMERA, 0.7 * len(rest)) or (second.typical > EXPLAINED / 2).any():
+    if (
+        second is None
+        or second.inliers.sum() < max(_LEAST_OF_A_CAMERA, 0.7 * len(rest))
+        or (second.typical > EXPLAINED / 2).any()
+    ):
         return
     far_mm, turned_deg = distance(start.hand_eye.camera, second.hand_eye.camera)
     board_mm, board_deg = distance(start.hand_eye.target, second.hand_eye.target)
     if max(far_mm / 5, turned_deg, board_mm / 5, board_deg) < 1:
         return
-    one, two = (", ".join(names[:3]) + (" ..." if len(names) > 3 else "") for names in (pairs.subset(start.inliers).names, rest.names))
+    one, two = (
+        ", ".join(names[:3]) + (" ..." if len(names) > 3 else "") for names in (pairs.subset(start.inliers).names, rest.names)
+    )
     raise UserError(
-        f"mixed cameras: {start.inliers.sum()} pairs ({one}) fit one mounting and {len(rest)} ({two}) another, whose camera is "
-        f"{far_mm:.0f} mm and {turned_deg:.1f} degrees, whose board {board_mm:.0f} mm and {board_deg:.1f} degrees away. Calibrate each camera by "
-        "itself; if there was only one, it or the board moved in between: fix it and begin anew"
+        f"mixed cameras: {start.inliers.sum()} pairs ({one}) fit one mounting and {len(rest)} ({two}) another, whose camera "
+        f"is {far_mm:.0f} mm and {turned_deg:.1f} degrees, whose board {board_mm:.0f} mm and {board_deg:.1f} degrees away. "
+        "Calibrate each camera by itself; if there was only one, it or the board moved in between: fix it and begin anew"
     )
 
 
@@ -167,9 +177,10 @@ def _refuse_swapped(pairs: PosePairs, found: HandEye) -> None:
     on_stand = found.mount == "fixed" and far_target > 2 * _HAND_M
     if on_hand or on_stand or (seen < 0.25 and seen_if_swapped > 0.9):
         raise UserError(
-            f"swapped pairs? As given, the camera would sit {far_camera:.2f} m from {'the hand' if found.mount == 'hand' else 'the base'}, the target "
-            f"{far_target:.2f} m from {'the base' if found.mount == 'hand' else 'the hand'}, and {100 * seen:.0f} % of the targets lie in the camera's view. "
-            "Expected [end effector in base, target in camera]: exchange the two parts of each pair"
+            f"swapped pairs? As given, the camera would sit {far_camera:.2f} m from "
+            f"{'the hand' if found.mount == 'hand' else 'the base'}, the target {far_target:.2f} m from "
+            f"{'the base' if found.mount == 'hand' else 'the hand'}, and {100 * seen:.0f} % of the targets lie in the "
+            "camera's view. Expected [end effector in base, target in camera]: exchange the two parts of each pair"
         )
 
 

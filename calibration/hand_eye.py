@@ -34,8 +34,8 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The result. `used` (n,) bool of the given pairs; `solvers` by name, None where one has no solution; `left_out` (m, 2) errors
-    of the used pairs' targets as predicted without them, millimetres and degrees."""
+    """The result. `used` (n,) bool of the given pairs; `solvers` by name, None where one has no solution; `left_out` (m, 2)
+    errors of the used pairs' targets as predicted without them, millimetres and degrees."""
 
     pairs: PosePairs
     used: np.ndarray
@@ -78,8 +78,8 @@ def first_solution(pairs: PosePairs, mount: Mount | None) -> tuple[HandEye, np.n
     start = explained(pairs, mount)
     if start.inliers.sum() < MIN_POSES:
         raise UserError(
-            f"too few poses: only {start.inliers.sum()} of {len(pairs)} pairs agree with each other, expected at least {MIN_POSES}; take "
-            "about 20"
+            f"too few poses: only {start.inliers.sum()} of {len(pairs)} pairs agree with each other, expected at least "
+            f"{MIN_POSES}; take about 20"
         )
     refuse_poor_motion(pairs.subset(start.inliers))
     notes = {}

@@ -30,7 +30,9 @@ class ImageCalibration:
     depth_scale: float | None
 
 
-def calibrate_images(views: Views, given: Lens, mount: Mount, criteria: Criteria = Criteria(), lens_fixed: bool = False) -> ImageCalibration:
+def calibrate_images(
+    views: Views, given: Lens, mount: Mount, criteria: Criteria = Criteria(), lens_fixed: bool = False
+) -> ImageCalibration:
     """Solve hand-eye calibration from detected boards. Raises UserError where the views do not tell."""
     scale = check_scale(views, given)
     indices, seen = list(views.seen), views.straightened(given)
@@ -59,7 +61,10 @@ def calibrate_images(views: Views, given: Lens, mount: Mount, criteria: Criteria
     found = replace(found, solvers=conclude(pairs, used, adjusted, errors, notes, criteria).solvers)
     sigma = np.zeros(4) if lens_fixed else np.sqrt(np.diag(adjusted.lens_covariance))
     if not lens_fixed and np.any(np.abs(lens / given.vector - 1) > 0.98 * LENS_BOUND):
-        reason = f"the intrinsics would have to change by more than {100 * LENS_BOUND:.0f} %: calibrate them first (robosteer calibrate intrinsics)"
+        reason = (
+            f"the intrinsics would have to change by more than {100 * LENS_BOUND:.0f} %: calibrate them first (robosteer calibrate "
+            "intrinsics)"
+        )
         joined = reason if found.verdict.accepted else f"{reason}; {found.verdict.reason}"
         found = replace(found, verdict=Verdict(False, joined))
     better_lens = given.model_copy(update=dict(zip(("fx", "fy", "cx", "cy"), map(float, lens))))

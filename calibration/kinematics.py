@@ -16,10 +16,12 @@ _HAND = pose(exp(np.array([0.0, 0.0, -np.pi / 4])), np.array([0.0, 0.0, 0.107 + 
 #: Joint position limits of the data sheets [rad].
 JOINT_LIMITS_RAD = {
     "fr3": np.array([
-        [-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159], [2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159],
+        [-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159],
+        [2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159],
     ]),
     "panda": np.array([
-        [-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973], [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973],
+        [-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973],
+        [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973],
     ]),
 }  # fmt: skip
 #: Kept from every joint limit.
@@ -33,7 +35,8 @@ _REACHED_M, _REACHED_RAD = 0.5e-3, 1e-3
 
 
 def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """End effector (4, 4) in the base frame at joint positions (7,) rad, and its Jacobian (6, 7): linear above angular, base frame."""
+    """End effector (4, 4) in the base frame at joint positions (7,) rad, and its Jacobian (6, 7): linear above angular, base
+    frame."""
     frame, axes, origins = np.eye(4), [], []
     for a, d, alpha, angle in zip(_A, _D, _ALPHA, joints):
         ca, sa, ct, st = np.cos(alpha), np.sin(alpha), np.cos(angle), np.sin(angle)
@@ -49,8 +52,8 @@ def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reach(model: str, wanted: np.ndarray, start: np.ndarray) -> np.ndarray | None:
-    """Joint positions (7,) rad at which the end effector of `model` (fr3, panda) is at `wanted` (4x4), found from `start` (7,); None
-    where that leads out of the joint limits less MARGIN_RAD."""
+    """Joint positions (7,) rad at which the end effector of `model` (fr3, panda) is at `wanted` (4x4), found from `start` (7,);
+    None where that leads out of the joint limits less MARGIN_RAD."""
     low, high = JOINT_LIMITS_RAD[model] + np.array([[MARGIN_RAD], [-MARGIN_RAD]])
     joints = np.clip(start, low, high)
     middle = (low + high) / 2
@@ -69,8 +72,8 @@ def reach(model: str, wanted: np.ndarray, start: np.ndarray) -> np.ndarray | Non
 
 
 def way(model: str, joints: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """Joint positions (7,) rad in which an arm that yields arrives at `wanted` (4x4) on the straight way from `joints` (7,), None where
-    that comes within WAY_MARGIN_RAD of a joint limit or leads nowhere."""
+    """Joint positions (7,) rad in which an arm that yields arrives at `wanted` (4x4) on the straight way from `joints` (7,),
+    None where that comes within WAY_MARGIN_RAD of a joint limit or leads nowhere."""
     low, high = JOINT_LIMITS_RAD[model] + np.array([[WAY_MARGIN_RAD], [-WAY_MARGIN_RAD]])
     start, _ = forward(joints)
     step = steps_between(start, wanted)

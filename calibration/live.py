@@ -32,21 +32,25 @@ _LAB_BOARD = {"hand": "board_on_table", "fixed": "board_on_hand"}
 
 
 def take_views(
-    rig: Rig, camera: str, board: Board, folder: Path, poses: int, sigma_mm: float, ask: Callable[[str], bool] | None, tell: Callable[[str], None]
+    rig: Rig, camera: str, board: Board, folder: Path, poses: int, sigma_mm: float,
+    ask: Callable[[str], bool] | None, tell: Callable[[str], None],
 ) -> int:  # fmt: skip
-    """Take up to `poses` views of the rig's camera into `folder`; returns how many. `ask` leads an operator by words where given, else the
-    arm moves itself. In the lab the usual board is put up. Raises UserError where a part of the rig is not there."""
+    """Take up to `poses` views of the rig's camera into `folder`; returns how many. `ask` leads an operator by words where
+    given, else the arm moves itself. In the lab the usual board is put up. Raises UserError where a part of the rig is not there."""
     chosen = rig.camera(camera)
     with rig_at_rest(rig, _LAB_BOARD[chosen.mount], moving=ask is None) as (station, clock):
         mover = ArmMover(rig, station.arm, clock) if ask is None else LedByHand(ask)
         if isinstance(mover, ArmMover):
             mover.settle()
-        return Capture(station, chosen, board, folder, mover, clock, lambda progress: tell(words(progress))).run(poses, sigma_mm)
+        return Capture(station, chosen, board, folder, mover, clock, lambda progress: tell(words(progress))).run(
+            poses, sigma_mm
+        )
 
 
 def touch(rig: Rig, stored: CameraCalibration, board: Board, corner: int, height_m: float) -> tuple[Touch, np.ndarray]:
-    """Look at the board, which lies on the table, and move the fingertips `height_m` above one of its corners; returns what is predicted and
-    where the end effector is then (4, 4). It stays there. Raises UserError where the board is not in view or the corner out of reach."""
+    """Look at the board, which lies on the table, and move the fingertips `height_m` above one of its corners; returns what is
+    predicted and where the end effector is then (4, 4). It stays there. Raises UserError where the board is not in view or the corner out of
+    reach."""
     camera = rig.camera(stored.camera.name)
     stored.require_serial(camera.serial)
     if not 0 <= corner < len(board.corners):
@@ -58,14 +62,20 @@ def touch(rig: Rig, stored: CameraCalibration, board: Board, corner: int, height
         frame, robot = station.frames(now_ns)[camera.name], station.arm.state().measured.matrix()
         lens = Lens(**stored.lens.model_dump(exclude={"sigma"}))
         if frame.colour.shape[:2] != (lens.height, lens.width):
-            raise UserError(f"the calibration is for images of {lens.width}x{lens.height}, the rig's are {frame.colour.shape[1]}x{frame.colour.shape[0]}")
+            raise UserError(
+                f"the calibration is for images of {lens.width}x{lens.height}, the rig's are "
+                f"{frame.colour.shape[1]}x{frame.colour.shape[0]}"
+            )
         seen = BoardDetector(board).detect(frame.colour, f"camera {camera.name!r}")
         seen = replace(seen, corners=lens.straightened(seen.corners))
         where = robot if stored.camera.mount == "hand" else None
         found = touch_in_view(board, corner, seen, lens.vector, stored.transform.matrix(), np.array(stored.covariance), where)
         for wanted in (found.above(robot, height_m + _ABOVE_M), found.above(robot, height_m)):
             if way(rig.arm.model, station.arm.state().joint_positions, wanted) is None:
-                raise UserError(f"corner {corner} at {np.round(found.point_m, 3).tolist()} m is out of the arm's reach: put the board nearer")
+                raise UserError(
+                    f"corner {corner} at {np.round(found.point_m, 3).tolist()} m is out of the arm's reach: put the board "
+                    "nearer"
+                )
             reached = _arrive(mover, station, wanted)
         return found, reached
 
@@ -85,7 +95,8 @@ def _arrive(mover: ArmMover, station: Station, wanted: np.ndarray) -> np.ndarray
 
 @contextmanager
 def rig_at_rest(rig: Rig, lab_board: str, moving: bool) -> Iterator[tuple[Station, Clock]]:
-    """Station and clock, the arm tracking where it is to move; in the lab with this one of its boards put up. Leaves the arm at rest."""
+    """Station and clock, the arm tracking where it is to move; in the lab with this one of its boards put up. Leaves the arm at
+    rest."""
     with ExitStack() as stack:
         station = stack.enter_context(open_station(rig))
         station.arm.rest()
@@ -105,6 +116,12 @@ def rig_at_rest(rig: Rig, lab_board: str, moving: bool) -> Iterator[tuple[Statio
 def words(progress: Progress) -> str:
     """One line for a terminal, and the coverage as a picture of letters."""
     error = progress.expected
-    known = "" if error is None or not np.isfinite(error.sigma_mm) else f"; expected so far {error.sigma_mm:.2f} mm, {error.sigma_deg:.3f} degrees"
+    known = (
+        ""
+        if error is None or not np.isfinite(error.sigma_mm)
+        else f"; expected so far {error.sigma_mm:.2f} mm, {error.sigma_deg:.3f} degrees"
+    )
     rows = [" ".join("#" if count else "." for count in row) for row in progress.coverage]
-    return f"{progress.views}: {progress.words}{known}; {100 * (progress.coverage > 0).mean():.0f} % covered\n  " + "\n  ".join(rows)
+    return f"{progress.views}: {progress.words}{known}; {100 * (progress.coverage > 0).mean():.0f} % covered\n  " + "\n  ".join(
+        rows
+    )

@@ -17,8 +17,8 @@ from robosteer_core.runtime.pose import Pose
 
 #: Half of what the rig allows, and no more than this: nobody waits for a policy here.
 SPEED_M_PER_S, SPEED_RAD_PER_S = 0.1, 0.4
-#: At rest the measured pose changes by less than this from one look to the next: friction lets an impedance creep for seconds, and
-#: what it does between an image and the pose beside it must stay below the arm's own error.
+#: At rest the measured pose changes by less than this from one look to the next: friction lets an impedance creep for seconds,
+#: and what it does between an image and the pose beside it must stay below the arm's own error.
 STILL_M, STILL_RAD = 1e-4, np.deg2rad(0.03)
 _LOOK_S, _LOOKS = 0.1, 40
 _STEP_S = 0.1
@@ -33,7 +33,8 @@ class Mover(ABC):
 
 
 class ArmMover(Mover):
-    """The arm moves itself, in straight lines and great circles, at the rig's limits and behind them. It tracks from `__init__` on."""
+    """The arm moves itself, in straight lines and great circles, at the rig's limits and behind them. It tracks from `__init__`
+    on."""
 
     def __init__(self, rig: Rig, arm: Arm, clock: Clock) -> None:
         self._rig, self._arm, self._clock = rig, arm, clock
@@ -73,7 +74,9 @@ class ArmMover(Mover):
             if np.linalg.norm(delta[:3]) < STILL_M and np.linalg.norm(delta[3:]) < STILL_RAD:
                 return
             before = now
-        raise UserError(f"the hand does not come to rest within {_LOOKS * _LOOK_S:.0f} s; stiffen the arm or remove what pushes it")
+        raise UserError(
+            f"the hand does not come to rest within {_LOOKS * _LOOK_S:.0f} s; stiffen the arm or remove what pushes it"
+        )
 
     def _wait(self, until_ns: int) -> None:
         """Until then, saying to the watchdog that this loop is alive."""

@@ -49,7 +49,13 @@ def write_page(board: Board, path: Path) -> str:
         codes += [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
     axes.add_patch(PathPatch(Outline(vertices, codes), facecolor="black", edgecolor="none", linewidth=0, snap=False))
     _ruler(axes, left, page_height - _FOOT_MM + 3, 10 * int(board_width // 10), PathPatch, Outline)
-    axes.text(left, page_height - 5.0, f"robosteer: {board.words()}. Print at 100 %; the ruler is in millimetres.", size=8, va="bottom")
+    axes.text(
+        left,
+        page_height - 5.0,
+        f"robosteer: {board.words()}. Print at 100 %; the ruler is in millimetres.",
+        size=8,
+        va="bottom",
+    )
     with matplotlib.rc_context({"pdf.compression": 0, "pdf.fonttype": 42}):
         figure.savefig(path, format="pdf", metadata={"Title": f"robosteer board, {board.words()}", "CreationDate": None})
     return name

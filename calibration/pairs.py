@@ -49,7 +49,9 @@ def load_pairs(path: Path) -> PosePairs:
     for index, pair in enumerate(content):
         if not isinstance(pair, list) or len(pair) != 2:
             found = f"{len(pair)} entries" if isinstance(pair, (list, dict)) else type(pair).__name__
-            raise UserError(f"{path}: pair {index}: expected [end effector in base, target in camera], two 4x4 lists; found {found}")
+            raise UserError(
+                f"{path}: pair {index}: expected [end effector in base, target in camera], two 4x4 lists; found {found}"
+            )
         for what, matrix in zip(("end effector in base", "target in camera"), pair):
             try:
                 shape = np.array(matrix, float).shape
@@ -74,8 +76,8 @@ def checked_pairs(robot: np.ndarray, target: np.ndarray, names: tuple[str, ...])
         distances = np.linalg.norm(poses[:, :3, 3], axis=-1)
         if np.median(distances) > _FARTHEST_M:
             raise UserError(
-                f"millimetres for metres: the positions of `{what}` are {np.median(distances):.0f} away from their origin in the "
-                "median, and metres are expected; divide them by 1000"
+                f"millimetres for metres: the positions of `{what}` are {np.median(distances):.0f} away from their origin in "
+                "the median, and metres are expected; divide them by 1000"
             )
         if distances.max() > _FARTHEST_M:
             name = names[int(np.argmax(distances))]
@@ -92,8 +94,9 @@ def _check_rigid(label: str, matrix: np.ndarray) -> None:
     turn = matrix[:3, :3]
     if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3 or np.linalg.det(turn) < 0:
         raise UserError(
-            f"{label}: its upper left 3x3 is no rotation (it differs from one by {np.abs(turn @ turn.T - np.eye(3)).max():.2g}, "
-            f"determinant {np.linalg.det(turn):.3g}); give a right-handed rotation matrix of unit columns"
+            f"{label}: its upper left 3x3 is no rotation (it differs from one by "
+            f"{np.abs(turn @ turn.T - np.eye(3)).max():.2g}, determinant {np.linalg.det(turn):.3g}); give a right-handed "
+            "rotation matrix of unit columns"
         )
 
 

@@ -34,7 +34,9 @@ def detected_corners(found: ImageCalibration) -> str:
         if index in used:
             points = views.board.corners @ predicted[used[index], :3, :3].T + predicted[used[index], :3, 3]
             turned, shift = np.zeros(3), np.zeros(3)
-            pixels = cv2.projectPoints(points, turned, shift, found.lens.matrix, np.array(found.lens.distortion))[0].reshape(-1, 2)
+            pixels = cv2.projectPoints(points, turned, shift, found.lens.matrix, np.array(found.lens.distortion))[0].reshape(
+                -1, 2
+            )
             for pixel in pixels:
                 cv2.circle(image, _pixel(pixel, scale), 7, (60, 18, 190), 1, cv2.LINE_AA)
         label = views.recording.names[index] + ("" if index in used else " (outlier)")
@@ -56,7 +58,12 @@ def coverage(found: ImageCalibration) -> str:
     picture = axes.imshow(np.where(grid > 0, grid, np.nan), extent=(0, width, height, 0), cmap="Greens", alpha=0.55, vmin=0)
     for seen in found.views.seen.values():
         axes.plot(*seen.corners.T, ".", color=_INK, markersize=2.2)
-    axes.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", title=f"{100 * (grid > 0).mean():.0f} % of the image's cells held corners")
+    axes.set(
+        xlim=(0, width),
+        ylim=(height, 0),
+        xlabel="pixels",
+        title=f"{100 * (grid > 0).mean():.0f} % of the image's cells held corners",
+    )
     figure.colorbar(picture, ax=axes, label="corners", shrink=0.85)
     return _uri(figure)
 
@@ -74,9 +81,25 @@ def corner_residuals(found: ImageCalibration) -> str:
     if (present & ~full).any():
         axes.plot(*residuals[present & ~full].T, "x", color=_WARN, markersize=5, label="counted less, or not at all")
     angle = np.linspace(0, 2 * np.pi, 100)
-    axes.plot(3 * sigma * np.cos(angle), 3 * sigma * np.sin(angle), color=_INK, lw=0.8, label=f"3 standard deviations ({3 * sigma:.2f} px)")
-    axes.set(xlim=(-far, far), ylim=(-far, far), aspect="equal", xlabel="x [px]", ylabel="y [px]", title="residuals of the corners")
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, handletextpad=0.3, columnspacing=1.0)
+    axes.plot(
+        3 * sigma * np.cos(angle),
+        3 * sigma * np.sin(angle),
+        color=_INK,
+        lw=0.8,
+        label=f"3 standard deviations ({3 * sigma:.2f} px)",
+    )
+    axes.set(
+        xlim=(-far, far), ylim=(-far, far), aspect="equal", xlabel="x [px]", ylabel="y [px]", title="residuals of the corners"
+    )
+    axes.legend(
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=3,
+        frameon=False,
+        handletextpad=0.3,
+        columnspacing=1.0,
+    )
     return _uri(figure)
 
 
@@ -132,9 +155,15 @@ def frames(found: Calibration, board_size_m: tuple[float, float] | None) -> str:
         axes.plot(*(pose @ outline.T)[:3], color=_WARN, lw=1.8 if on_hand else 0.7)
         if index == 0:
             axes.text(*(pose @ outline[0])[:3], " board", color=_WARN, fontsize=9)
-    everything = np.concatenate([np.zeros((1, 3)), robot[:, :3, 3], cameras[:, :3, 3], *[(pose @ outline.T)[:3].T for pose in boards]])
+    everything = np.concatenate(
+        [np.zeros((1, 3)), robot[:, :3, 3], cameras[:, :3, 3], *[(pose @ outline.T)[:3].T for pose in boards]]
+    )
     middle, half = (everything.max(0) + everything.min(0)) / 2, np.ptp(everything, axis=0).max() / 2 + 0.05
-    axes.set(xlim=middle[0] + np.array([-half, half]), ylim=middle[1] + np.array([-half, half]), zlim=middle[2] + np.array([-half, half]))
+    axes.set(
+        xlim=middle[0] + np.array([-half, half]),
+        ylim=middle[1] + np.array([-half, half]),
+        zlim=middle[2] + np.array([-half, half]),
+    )
     axes.set(xlabel="x [m]", ylabel="y [m]", zlabel="z [m]", title="frames, in the base frame (x red, y green, z blue)")
     axes.set_box_aspect((1, 1, 1))
     axes.view_init(elev=22, azim=-60)

@@ -80,7 +80,9 @@ def robot_pose(guess: HandEye, target: np.ndarray) -> np.ndarray:
     return guess.camera @ target @ inverse(guess.target)
 
 
-def chosen(board: Board, intrinsics: Intrinsics, guess: HandEye, offered: list[Candidate], count: int, taken: list[np.ndarray] = ()) -> list[int]:
+def chosen(
+    board: Board, intrinsics: Intrinsics, guess: HandEye, offered: list[Candidate], count: int, taken: list[np.ndarray] = ()
+) -> list[int]:
     """Indices of `count` of the candidates, each the one that lowers the expected error most after those before it and after
     the robot poses `taken` already."""
     each = _information(board, intrinsics, guess, [candidate.robot for candidate in offered])
@@ -128,7 +130,9 @@ def projected(points: np.ndarray, target: np.ndarray, lens: np.ndarray) -> np.nd
     return seen[:, :2] / seen[:, 2:] * lens[:2] + lens[2:]
 
 
-def _drawn_view(generator: np.random.Generator, board: Board, intrinsics: Intrinsics, lens: np.ndarray, roll: float) -> np.ndarray | None:
+def _drawn_view(
+    generator: np.random.Generator, board: Board, intrinsics: Intrinsics, lens: np.ndarray, roll: float
+) -> np.ndarray | None:
     azimuth, tilt = generator.uniform(0, 2 * np.pi), TILT_RAD * np.sqrt(generator.uniform())
     turn = Rotation.from_rotvec(tilt * np.array([np.cos(azimuth), np.sin(azimuth), 0]))
     turn = turn * Rotation.from_rotvec([0, 0, roll + generator.uniform(-ROLL_RAD, ROLL_RAD)])

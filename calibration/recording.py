@@ -8,8 +8,8 @@
      "depth_unit_m": 0.001,
      "views": [{"image": "000.png", "depth": "000_depth.png", "end_effector_in_base": [[...], ...], "serial": "..."}]}
 
-`distortion` (OpenCV's five), `depth`, `depth_unit_m` and a view's `serial` may be absent; for `robosteer calibrate intrinsics` the
-poses may be, too.
+`distortion` (OpenCV's five), `depth`, `depth_unit_m` and a view's `serial` may be absent; for `robosteer calibrate intrinsics`
+the poses may be, too.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class RecordedFolder:
             content = json.loads((self.folder / FILE).read_text())
         except OSError as error:
             raise UserError(
-                f"expected images and poses in {folder}, described by {FILE} there; cannot read it: {error.strerror}; take them with "
-                "`robosteer calibrate hand-eye --rig ... --camera ... --keep FOLDER`"
+                f"expected images and poses in {folder}, described by {FILE} there; cannot read it: {error.strerror}; take "
+                "them with `robosteer calibrate hand-eye --rig ... --camera ... --keep FOLDER`"
             ) from error
         except ValueError as error:
             raise UserError(f"{self.folder / FILE} is not valid JSON: {error}") from error
@@ -102,7 +102,8 @@ class RecordedFolder:
         serials = {view.serial or self.content.camera.serial for view in self.content.views} | {self.content.camera.serial}
         if len(serials) > 1:
             raise UserError(
-                f"mixed cameras: the views of {folder} are of the serials {', '.join(sorted(serials))}; put each camera's into a folder of its own"
+                f"mixed cameras: the views of {folder} are of the serials {', '.join(sorted(serials))}; put each camera's "
+                "into a folder of its own"
             )
 
     @property
@@ -116,11 +117,15 @@ class RecordedFolder:
         lens = self.content.intrinsics
         if len(sizes) > 1:
             listed = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
-            raise UserError(f"mixed cameras: the images in {self.folder} have different sizes ({listed}); put each camera's into a folder of its own")
-        if lens is not None and sizes != {(lens.width, lens.height)}:
-            (width, height), = sizes
             raise UserError(
-                f"the images in {self.folder} are {width}x{height}, the intrinsics are for {lens.width}x{lens.height}: give those of this size"
+                f"mixed cameras: the images in {self.folder} have different sizes ({listed}); put each camera's into a folder "
+                "of its own"
+            )
+        if lens is not None and sizes != {(lens.width, lens.height)}:
+            ((width, height),) = sizes
+            raise UserError(
+                f"the images in {self.folder} are {width}x{height}, the intrinsics are for {lens.width}x{lens.height}: give "
+                "those of this size"
             )
         return found
 
@@ -139,7 +144,9 @@ class RecordedFolder:
         """(n, 4, 4) end effector in the base frame."""
         for view in self.content.views:
             if view.end_effector_in_base is None or np.shape(view.end_effector_in_base) != (4, 4):
-                raise UserError(f"{self.folder / FILE}: {view.image} needs end_effector_in_base, a 4x4 matrix row by row in metres")
+                raise UserError(
+                    f"{self.folder / FILE}: {view.image} needs end_effector_in_base, a 4x4 matrix row by row in metres"
+                )
         return np.array([view.end_effector_in_base for view in self.content.views], float)
 
     def _read(self, name: str, flag: int) -> np.ndarray:

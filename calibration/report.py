@@ -43,4 +43,6 @@ def predicted_touch(images: ImageCalibration) -> Touch | None:
     if hand_eye.mount != "hand":
         return None
     corners = images.views.board.corners
-    return touch_on_table(corners, images.views.board.middle, hand_eye.target, adjusted.target_covariance, adjusted.sigmas["robot_translation"])
+    return touch_on_table(
+        corners, images.views.board.middle, hand_eye.target, adjusted.target_covariance, adjusted.sigmas["robot_translation"]
+    )

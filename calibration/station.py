@@ -37,5 +37,8 @@ def open_station(rig: Rig) -> Station:
     """Connect to the arm's process and start the cameras. Raises UserError where a part is not installed or not there."""
     points = entry_points(group=STATIONS_GROUP, name="rig")
     if not points:
-        raise UserError("taking images needs the rig's drivers, which are not installed; in robosteer's folder, type: pip install -e '.[ros]'")
+        raise UserError(
+            "taking images needs the rig's drivers, which are not installed; in robosteer's folder, type: pip install -e "
+            "'.[ros]'"
+        )
     return next(iter(points)).load()(rig)

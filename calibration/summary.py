@@ -64,6 +64,9 @@ def words(found: Calibration) -> str:
     if not found.outliers:
         worst = int(found.left_out[:, 0].argmax())
         name = [name for name, used in zip(found.pairs.names, found.used) if used][worst]
-        lines.append(f"no outliers; worst when left out: {name}, {found.left_out[worst, 0]:.2f} mm and {found.left_out[worst, 1]:.3f} degrees")
+        lines.append(
+            f"no outliers; worst when left out: {name}, {found.left_out[worst, 0]:.2f} mm and {found.left_out[worst, 1]:.3f} "
+            "degrees"
+        )
     lines.append(f"{found.verdict.word}: {found.verdict.reason}")
     return "\n".join(lines)

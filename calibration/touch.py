@@ -16,8 +16,8 @@ from calibration.rigid import hat, inverse, pose
 
 @dataclass(frozen=True)
 class Touch:
-    """`point_m` (3,) corner number `corner` of the board in the base frame; `miss_mm` the horizontal distance from it that 95 % of such
-    tests stay within, by the covariances alone."""
+    """`point_m` (3,) corner number `corner` of the board in the base frame; `miss_mm` the horizontal distance from it that 95 %
+    of such tests stay within, by the covariances alone."""
 
     corner: int
     point_m: np.ndarray
@@ -31,7 +31,9 @@ class Touch:
         return pose(np.column_stack([x, np.cross(down, x), down]), self.point_m + (0, 0, height_m))
 
 
-def touch_on_table(corners: np.ndarray, corner: int, board: np.ndarray, board_covariance: np.ndarray, robot_sigma_m: float) -> Touch:
+def touch_on_table(
+    corners: np.ndarray, corner: int, board: np.ndarray, board_covariance: np.ndarray, robot_sigma_m: float
+) -> Touch:
     """On a board that lies at `board` (4x4, base frame) with `board_covariance` (6, 6) of its step in its own frame."""
     slope = board[:3, :3] @ _slope(corners[corner])
     point = board[:3, :3] @ corners[corner] + board[:3, 3]
@@ -39,10 +41,16 @@ def touch_on_table(corners: np.ndarray, corner: int, board: np.ndarray, board_co
 
 
 def touch_in_view(
-    board: Board, corner: int, seen: Detection, lens: np.ndarray, camera: np.ndarray, camera_covariance: np.ndarray, robot: np.ndarray | None
+    board: Board,
+    corner: int,
+    seen: Detection,
+    lens: np.ndarray,
+    camera: np.ndarray,
+    camera_covariance: np.ndarray,
+    robot: np.ndarray | None,
 ) -> Touch:
-    """On a board in view of the calibrated `camera` (4x4 in the end effector frame where `robot` (4x4) is given, else in the base frame),
-    with `camera_covariance` (6, 6) of its step in its own frame; `lens` (fx, fy, cx, cy)."""
+    """On a board in view of the calibrated `camera` (4x4 in the end effector frame where `robot` (4x4) is given, else in the
+    base frame), with `camera_covariance` (6, 6) of its step in its own frame; `lens` (fx, fy, cx, cy)."""
     target, _ = target_pose(board, seen, lens)
     in_base = camera if robot is None else robot @ camera
     in_camera = target[:3, :3] @ board.corners[corner] + target[:3, 3]
@@ -70,7 +78,9 @@ def _seen_covariance(board: Board, seen: Detection, lens: np.ndarray, target: np
     x, y, z = (points @ target[:3, :3].T + target[:3, 3]).T
     zero = np.zeros_like(z)
     project = np.stack([lens[0] / z, zero, -lens[0] * x / z**2, zero, lens[1] / z, -lens[1] * y / z**2], -1).reshape(-1, 2, 3)
-    rows = (project @ target[:3, :3] @ np.concatenate([np.broadcast_to(np.eye(3), (len(z), 3, 3)), -hat(points)], -1)).reshape(-1, 6)
+    rows = (project @ target[:3, :3] @ np.concatenate([np.broadcast_to(np.eye(3), (len(z), 3, 3)), -hat(points)], -1)).reshape(
+        -1, 6
+    )
     return np.linalg.inv(rows.T @ rows) * CORNER_PX**2
 
 

@@ -44,7 +44,8 @@ def coverage_of(views: list[Detection], size: tuple[int, int]) -> np.ndarray:
 
 
 def find_boards(recording: RecordedFolder, board: Board, at_least: int) -> Views:
-    """Detect the board in every image. Raises UserError where fewer than `at_least` show it, with what is wrong in the first."""
+    """Detect the board in every image. Raises UserError where fewer than `at_least` show it, with what is wrong in the
+    first."""
     detector, seen, missed = BoardDetector(board), {}, {}
     images = recording.images()
     for index, (name, image) in enumerate(zip(recording.names, images)):
@@ -55,14 +56,15 @@ def find_boards(recording: RecordedFolder, board: Board, at_least: int) -> Views
     if len(seen) < at_least:
         first = f" {next(iter(missed.values()))}" if missed else ""
         raise UserError(
-            f"too few poses: the board ({board.words()}) is seen in {len(seen)} of {len(images)} images, at least {at_least} are needed.{first}"
+            f"too few poses: the board ({board.words()}) is seen in {len(seen)} of {len(images)} images, at least {at_least} "
+            f"are needed.{first}"
         )
     return Views(recording, board, images[0].shape[::-1], seen, missed)
 
 
 def check_scale(views: Views, lens: Lens) -> float | None:
-    """Measured over expected distance of the board by the depth images (median over the views), None without any. Raises UserError
-    where the board is printed to another scale."""
+    """Measured over expected distance of the board by the depth images (median over the views), None without any. Raises
+    UserError where the board is printed to another scale."""
     scales = {}
     for index, seen in zip(views.seen, views.straightened(lens)):
         depth = views.recording.depth_m(index)

@@ -1,7 +1,7 @@
 """Where a camera sits, as a calibration found it: the file that drivers, datasets and the graph read.
 
-Frames by REP 103 and 105: metres, quaternions x y z w; the camera's is its optical frame (z forward, x right, y down), the base's is
-the arm's first link (x forward, z up).
+Frames by REP 103 and 105: metres, quaternions x y z w; the camera's is its optical frame (z forward, x right, y down), the
+base's is the arm's first link (x forward, z up).
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class StaticTransform(Contract):
         pose = Pose.from_matrix(matrix)
         quaternion = pose.quaternion / np.linalg.norm(pose.quaternion)
         return StaticTransform(
-            parent_frame=parent, child_frame=child, translation_m=tuple(map(float, pose.position)), rotation_xyzw=tuple(map(float, quaternion))
+            parent_frame=parent,
+            child_frame=child,
+            translation_m=tuple(map(float, pose.position)),
+            rotation_xyzw=tuple(map(float, quaternion)),
         )
 
 
@@ -84,9 +87,9 @@ class CalibrationErrors(Contract):
 
 
 class CameraCalibration(Contract):
-    """One calibration. `covariance` (6, 6) is that of a small step of the camera in its own frame: translation [m], rotation vector
-    [rad]; the truth lies within a squared Mahalanobis distance of `ellipsoid_95` with a probability of 95 %. `target` is the board
-    as it was, in the base frame for a camera on the hand, in the end effector's for one on a stand."""
+    """One calibration. `covariance` (6, 6) is that of a small step of the camera in its own frame: translation [m], rotation
+    vector [rad]; the truth lies within a squared Mahalanobis distance of `ellipsoid_95` with a probability of 95 %. `target` is the
+    board as it was, in the base frame for a camera on the hand, in the end effector's for one on a stand."""
 
     date: datetime
     robot: str = Field(description="name of the rig")
@@ -106,8 +109,8 @@ class CameraCalibration(Contract):
         """Raises UserError where it is that of another camera."""
         if serial != self.camera.serial:
             raise UserError(
-                f"{source} is of the camera with serial {self.camera.serial!r}, and this one has {serial!r}: every camera needs a calibration "
-                "of its own: robosteer calibrate hand-eye"
+                f"{source} is of the camera with serial {self.camera.serial!r}, and this one has {serial!r}: every camera "
+                "needs a calibration of its own: robosteer calibrate hand-eye"
             )
 
 
@@ -124,13 +127,18 @@ def read_calibration(path: Path) -> CameraCalibration:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:
-        raise UserError(f"cannot read the calibration {path}: {error.strerror}; make one: robosteer calibrate hand-eye") from error
+        raise UserError(
+            f"cannot read the calibration {path}: {error.strerror}; make one: robosteer calibrate hand-eye"
+        ) from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     try:
         return CameraCalibration.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'calibration'}: {e['msg']} (found {e['input']!r:.60})" for e in error.errors()[:6]]
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'calibration'}: {e['msg']} (found {e['input']!r:.60})"
+            for e in error.errors()[:6]
+        ]
         raise UserError(f"{path} is no calibration:\n" + "\n".join(lines)) from error
 
 
@@ -144,7 +152,8 @@ def write_calibration(calibration: CameraCalibration, path: Path) -> None:
 
 
 def rig_calibrations(rig: Rig, folder: Path) -> dict[str, CameraCalibration]:
-    """Those of the rig's cameras that `folder` holds as <camera>.yaml, by camera. Raises UserError for one of another serial."""
+    """Those of the rig's cameras that `folder` holds as <camera>.yaml, by camera. Raises UserError for one of another
+    serial."""
     found = {}
     for camera in rig.cameras:
         path = Path(folder) / f"{camera.name}.yaml"

@@ -14,19 +14,24 @@ _THICKNESS_M = 0.001
 #: The usual board of `robosteer calibrate board`, 7x5 squares of 36 mm, with a white margin of 10 mm.
 _PICTURE, _SIZE_M = Path(__file__).with_name("calibration_board.png"), (0.272, 0.200)
 _TURNED = Rotation.from_euler("z", -0.2).as_matrix() @ np.array([[0.0, -1, 0], [-1, 0, 0], [0, 0, -1]])
-#: Where it is when it lies on the table under the wrist camera, and when the hand carries it before the front camera: the body, the
-#: centre in it [m], and the rotation of x right, y down, z into the board.
+#: Where it is when it lies on the table under the wrist camera, and when the hand carries it before the front camera: the body,
+#: the centre in it [m], and the rotation of x right, y down, z into the board.
 _PLACES = {
     "board_on_table": ("world", np.array([0.44, 0.01, 0.001]), _TURNED),
-    "board_on_hand": ("hand", np.array([0.06, 0.0, 0.083]), Rotation.from_euler("xyz", [52.4, 0, -90], degrees=True).as_matrix()),
+    "board_on_hand": (
+        "hand",
+        np.array([0.06, 0.0, 0.083]),
+        Rotation.from_euler("xyz", [52.4, 0, -90], degrees=True).as_matrix(),
+    ),
 }
 BOARDS = tuple(_PLACES)
 
 
 @dataclass(frozen=True)
 class PictureBoard:
-    """`picture` (height, width) or (height, width, 3) uint8 over all of the board, `size_m` its width and height. `pose` (4x4) is that
-    of its upper left corner in `body` ("world", or a body of the arm): x right, y down, z into the board. It touches nothing."""
+    """`picture` (height, width) or (height, width, 3) uint8 over all of the board, `size_m` its width and height. `pose` (4x4)
+    is that of its upper left corner in `body` ("world", or a body of the arm): x right, y down, z into the board. It touches
+    nothing."""
 
     picture: np.ndarray
     size_m: tuple[float, float]

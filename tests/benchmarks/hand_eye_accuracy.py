@@ -34,6 +34,7 @@ from robosteer_sim.render import Renderer, intrinsics
 sys.path.insert(0, str(Path(__file__).parents[1] / "calibration"))
 from lab_board import lab  # noqa: E402
 
+
 def views(board, mount, rig, size, count, noise, seed=0):
     """Detections and true robot poses of `count` rendered views."""
     model, name, truth = lab(board, mount, rig)
@@ -88,7 +89,9 @@ def main():
     options.add_argument("--views", type=int, default=60)
     options.add_argument("--robot-mm", type=float, default=0.3, help="standard deviation per axis")
     options.add_argument("--robot-deg", type=float, default=0.05, help="likewise")
-    options.add_argument("--lens", type=float, default=0.01, help="how far off each of fx, fy, cx, cy is, of its value; signs are drawn")
+    options.add_argument(
+        "--lens", type=float, default=0.01, help="how far off each of fx, fy, cx, cy is, of its value; signs are drawn"
+    )
     options.add_argument("--image-noise", type=float, default=2.5)
     options.add_argument("--mount", choices=("hand", "fixed", "both"), default="both")
     given = options.parse_args()

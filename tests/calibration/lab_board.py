@@ -52,10 +52,21 @@ def lab(board, mount, rig):
     return build(Scene((), boards=(picture,)), rig.arm.model), name, HandEye(mount, camera, target)
 
 
-def record(folder, mount, count, size=(1280, 720), seed=0, board=Board(), shown=None, lens_part=0.0, moved_camera=np.eye(4), robot_noise=0.0):
-    """A recording of `count` views in `folder`, and the true mounting. `shown` is the board that is really there; the intrinsics
-    written are off by `lens_part`, the camera's place in the scene by `moved_camera`, the robot's poses by `robot_noise` (0.3 mm and
-    0.05 degrees each)."""
+def record(
+    folder,
+    mount,
+    count,
+    size=(1280, 720),
+    seed=0,
+    board=Board(),
+    shown=None,
+    lens_part=0.0,
+    moved_camera=np.eye(4),
+    robot_noise=0.0,
+):
+    """A recording of `count` views in `folder`, and the true mounting. `shown` is the board that is really there; the
+    intrinsics written are off by `lens_part`, the camera's place in the scene by `moved_camera`, the robot's poses by `robot_noise` (0.3
+    mm and 0.05 degrees each)."""
     rig = load_rig("lab")
     model, name, truth = lab(shown or board, mount, rig)
     lens, data = intrinsics(model, name, *size), mujoco.MjData(model)

@@ -23,7 +23,9 @@ def photograph(board, target=TARGET, size=(1280, 720)):
     """The board as a camera sees it, without noise: its picture under the homography."""
     scale, margin, finer = 6000, board.square_m, 4
     picture = board.picture(scale, margin)
-    outline = np.array([[-margin, -margin, 0], [board.size_m[0] + margin, -margin, 0], [board.size_m[0] + margin, board.size_m[1] + margin, 0]])
+    outline = np.array(
+        [[-margin, -margin, 0], [board.size_m[0] + margin, -margin, 0], [board.size_m[0] + margin, board.size_m[1] + margin, 0]]
+    )
     outline = np.vstack([outline, [-margin, board.size_m[1] + margin, 0]])
     height, width = picture.shape
     # Edges of pixels lie half a pixel before their centres.

@@ -62,8 +62,12 @@ class LedArm:
         """Go by the words alone; where they lead out of reach, stay."""
         self.told.append(words)
         step = np.zeros(6)
-        for value, unit, axis in re.findall(r"([+-]\d+) (mm|degrees) (?:forward along the |along |about )(hand's x|its [xyz],?)", words):
-            step["xyz".index(axis.rstrip(",")[-1]) + 3 * (unit == "degrees")] = float(value) * (1e-3 if unit == "mm" else np.pi / 180)
+        for value, unit, axis in re.findall(
+            r"([+-]\d+) (mm|degrees) (?:forward along the |along |about )(hand's x|its [xyz],?)", words
+        ):
+            step["xyz".index(axis.rstrip(",")[-1]) + 3 * (unit == "degrees")] = float(value) * (
+                1e-3 if unit == "mm" else np.pi / 180
+            )
         joints = reach("fr3", moved(forward(self.joints)[0], step), self.joints)
         self.joints = self.joints if joints is None else joints
         return True
@@ -93,13 +97,17 @@ def test_views_that_the_words_lead_to_calibrate_the_camera(led, tmp_path):
 
 def test_enough_is_enough(led, tmp_path):
     """The operator may end, and so does a small expected error."""
-    capture = Capture(led, led.rig.camera("front"), Board(), tmp_path / "views", LedByHand(led.lead), Clock(), lambda progress: None)
+    capture = Capture(
+        led, led.rig.camera("front"), Board(), tmp_path / "views", LedByHand(led.lead), Clock(), lambda progress: None
+    )
     assert capture.run(30, sigma_mm=5.0) == 10
 
 
 def test_nothing_is_written_while_the_board_is_not_in_view(led, tmp_path):
     led.joints = led.joints + (1.2, 0, 0, 0, 0, 0, 0)
-    capture = Capture(led, led.rig.camera("front"), Board(), tmp_path / "views", LedByHand(led.lead), Clock(), lambda progress: None)
+    capture = Capture(
+        led, led.rig.camera("front"), Board(), tmp_path / "views", LedByHand(led.lead), Clock(), lambda progress: None
+    )
     with pytest.raises(BoardNotFound, match="camera 'front': board not found"):
         capture.run(14)
     assert not (tmp_path / "views").exists()

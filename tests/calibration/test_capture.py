@@ -23,14 +23,27 @@ HOME = np.array(load_rig("lab").arm.home_joint_positions_rad)
 
 @pytest.fixture
 def live_rig(new_rig, start, start_lab, start_arm):
-    path = new_rig(cameras=[{"name": "wrist", "serial": "lab:wrist", "mount": "hand", "width": 640, "height": 480, "fps": 15}])
+    path = new_rig(cameras=[{"name": "wrist", "serial": "lab:wrist", "mount": "hand", "width": 640, "height": 480, "fps": 10}])
     with start_lab(path), start("sim", "cameras", "--rig", str(path), line="drawing"), start_arm(path):
         yield path
 
 
 def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_rig, tmp_path, capsys):
     out, views = tmp_path / "out", tmp_path / "views"
-    words = ["calibrate", "hand-eye", "--rig", str(live_rig), "--camera", "wrist", "--keep", str(views), "--out", str(out), "--poses", "10"]
+    words = [
+        "calibrate",
+        "hand-eye",
+        "--rig",
+        str(live_rig),
+        "--camera",
+        "wrist",
+        "--keep",
+        str(views),
+        "--out",
+        str(out),
+        "--poses",
+        "10",
+    ]
     assert main([*words, "--json", str(tmp_path / "found.json")]) == 0
     told = capsys.readouterr().err
     assert "view to learn the mounting roughly" in told and "expected so far" in told
@@ -40,7 +53,10 @@ def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_ri
     assert found["verdict"] == "accepted", found["reason"]
     assert read_calibration(out / "wrist.yaml").camera.serial == "lab:wrist"
     assert "<img" in (out / "wrist.html").read_text()
-    assert main(["calibrate", "touch", str(out / "wrist.yaml"), "--rig", str(live_rig), "--json", str(tmp_path / "touch.json")]) == 0
+    assert (
+        main(["calibrate", "touch", str(out / "wrist.yaml"), "--rig", str(live_rig), "--json", str(tmp_path / "touch.json")])
+        == 0
+    )
     touch = json.loads((tmp_path / "touch.json").read_text())
     board = usual_board("board_on_table")
     there = (board.pose @ [*(Board().corners[Board().middle][:2] + 0.01), 0, 1])[:3]
@@ -56,7 +72,10 @@ def truth(path):
         mujoco.mj_forward(studio.model, studio.data)
         hand, camera = np.eye(4), np.eye(4)
         hand[:3, :3], hand[:3, 3] = studio.data.site("tcp").xmat.reshape(3, 3), studio.data.site("tcp").xpos
-        camera[:3, :3], camera[:3, 3] = studio.data.cam("wrist").xmat.reshape(3, 3) @ np.diag([1.0, -1, -1]), studio.data.cam("wrist").xpos
+        camera[:3, :3], camera[:3, 3] = (
+            studio.data.cam("wrist").xmat.reshape(3, 3) @ np.diag([1.0, -1, -1]),
+            studio.data.cam("wrist").xpos,
+        )
     return np.linalg.inv(hand) @ camera
 
 

@@ -92,7 +92,10 @@ def blank(folder, content):
 
 BAD = {
     "another serial": (lambda to, c: c["views"][3].update(serial="1234"), ["mixed cameras", "1234", "folder of its own"]),
-    "another size": (lambda to, c: cv2.imwrite(str(to / "003.png"), np.zeros((720, 1280), np.uint8)), ["mixed cameras", "1280x720"]),
+    "another size": (
+        lambda to, c: cv2.imwrite(str(to / "003.png"), np.zeros((720, 1280), np.uint8)),
+        ["mixed cameras", "1280x720"],
+    ),
     "other intrinsics": (lambda to, c: c["intrinsics"].update(width=1280, height=720), ["the intrinsics are for 1280x720"]),
     "no board": (blank, ["too few poses", "0 of 12", "board not found"]),
     "few views": (lambda to, c: c.update(views=c["views"][:4]), ["too few poses", "4 of 4"]),
@@ -144,7 +147,10 @@ def test_derivatives_of_the_corners_are_those_of_finite_differences():
     seen = SeenCorners(board, views, LENS)
 
     def values(camera=np.zeros(6), target=np.zeros(6), robot=np.zeros(6), lens=np.zeros(4)):
-        chain = Chain(HandEye("hand", moved(hand_eye.camera, camera), moved(hand_eye.target, target)), moved(pairs.robot, np.tile(robot, (4, 1))))
+        chain = Chain(
+            HandEye("hand", moved(hand_eye.camera, camera), moved(hand_eye.target, target)),
+            moved(pairs.robot, np.tile(robot, (4, 1))),
+        )
         return seen.blocks(chain, LENS + lens)[0].values
 
     block, before = seen.blocks(Chain(hand_eye, pairs.robot), LENS)[0], values()
@@ -160,7 +166,10 @@ def test_derivatives_of_the_corners_are_those_of_finite_differences():
 def test_a_few_wrong_corners_change_little():
     board, pairs = Board(), make_pairs(robot_mm=0.1, robot_deg=0.02, target_mm=0, target_deg=0)
     truth, random = make_pairs(robot_mm=0, robot_deg=0, target_mm=0, target_deg=0), np.random.default_rng(0)
-    views = [Detection(np.arange(24), projected(board.corners, t, LENS) + random.normal(0, 0.05, (24, 2)), (1280, 720)) for t in truth.target]
+    views = [
+        Detection(np.arange(24), projected(board.corners, t, LENS) + random.normal(0, 0.05, (24, 2)), (1280, 720))
+        for t in truth.target
+    ]
     start = HandEye("hand", CAMERA_IN_HAND, BOARD_IN_BASE)
     clean = adjust(SeenCorners(board, views, LENS), pairs.robot, start)
     for view in views[:6]:

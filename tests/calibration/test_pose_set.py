@@ -66,7 +66,9 @@ def test_chosen_poses_are_better_than_the_first_ones_and_each_lowers_the_error(o
     board, robots = Board(), [candidate.robot for candidate in offered]
     picked = chosen(board, INTRINSICS, GUESS, offered, 12)
     assert len(set(picked)) == 12
-    errors = [expected(board, INTRINSICS, GUESS, [robots[index] for index in picked[:count]]).sigma_mm for count in (0, 2, 4, 8, 12)]
+    errors = [
+        expected(board, INTRINSICS, GUESS, [robots[index] for index in picked[:count]]).sigma_mm for count in (0, 2, 4, 8, 12)
+    ]
     assert errors[0] == np.inf and all(later < earlier for earlier, later in zip(errors, errors[1:]))
     first = expected(board, INTRINSICS, GUESS, robots[:12])
     best = expected(board, INTRINSICS, GUESS, [robots[index] for index in picked])

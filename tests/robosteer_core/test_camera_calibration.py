@@ -86,6 +86,9 @@ def test_dataset_tells_from_which_episode_on_a_calibration_holds(tmp_path):
     episode(calibrations={"wrist": calibration()})
     episode(calibrations={"wrist": calibration(x=0.08)})
     noted = layout.read_json(folder / layout.CALIBRATIONS)
-    assert [(entry["from_episode"], entry["cameras"]["wrist"]["transform"]["translation_m"][0]) for entry in noted] == [(1, 0.07), (3, 0.08)]
+    assert [(entry["from_episode"], entry["cameras"]["wrist"]["transform"]["translation_m"][0]) for entry in noted] == [
+        (1, 0.07),
+        (3, 0.08),
+    ]
     with pytest.raises(UserError, match="serial 'other'"):
         episode(calibrations={"wrist": calibration("other")})
