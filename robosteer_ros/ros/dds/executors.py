@@ -36,9 +36,13 @@ class _Waiter(WaitSet):
     def __init__(self, participant) -> None:
         super().__init__(participant)
         self._held: dict[int, Entity] = {}  # handle of a condition -> the condition
+        self._asked: list[Entity] = []
 
     def hold(self, conditions: list[Entity]) -> None:
         """Wait for these conditions and no others."""
+        if conditions == self._asked:
+            return
+        self._asked = conditions
         wanted = {condition._ref: condition for condition in conditions}
         for reference in self._held.keys() - wanted.keys():
             self._waitset_detach(self._ref, reference)  # an error: it was deleted, and is off the set with that

@@ -40,15 +40,16 @@ def domain():
 @contextmanager
 def started(*words):
     """A Python process that has said "ready"; ended after the test."""
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, *words], text=True, **pipes)
     killer = threading.Timer(3 * PATIENCE_S, process.kill)
     killer.start()
     try:
         line = process.stdout.readline()
+        killer.cancel()
         assert line == "ready\n", f"{words} said {line!r}"
         yield process
     finally:
-        killer.cancel()
         process.terminate()
         try:
             process.communicate(timeout=PATIENCE_S)

@@ -1,7 +1,9 @@
 """The other process of the contract tests: a node with one of everything. Says "ready" when it is up, "bye" when it ends."""
 
+import os
 import signal
 import sys
+import threading
 
 from robosteer_ros.ros import (
     DurabilityPolicy,
@@ -58,7 +60,14 @@ class Peer(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
 
+def end_with_the_tests():
+    """Standard input ends when the tests do, however they end."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main():
+    threading.Thread(target=end_with_the_tests, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     init(args=sys.argv)
     node = Peer()

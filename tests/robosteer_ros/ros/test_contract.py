@@ -308,7 +308,8 @@ def test_signals_end_a_process_cleanly(start_peer, number):
         process.send_signal(number)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
-    assert output.splitlines()[-1] == "bye" and set(output.splitlines()[:-1]) <= {"KeyboardInterrupt", "ExternalShutdownException"}
+    *before, last = output.splitlines()
+    assert last == "bye" and set(before) <= {"KeyboardInterrupt", "ExternalShutdownException"}
 
 
 # Services
