@@ -10,7 +10,9 @@ from itertools import count
 
 import pytest
 import yaml
+from websockets.sync.server import serve
 
+from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.rig import load_rig
 
 _numbers = count(1)
@@ -86,6 +88,29 @@ def new_rig(tmp_path_factory, free_ports):
 def start():
     """`with start("sim", "cameras", ..., line="drawing") as process`: a command that has printed its line."""
     return running
+
+
+@contextmanager
+def serving(answer, metadata=pack({"model": "test"})):
+    """A policy server at a free port; `answer(request bytes)` gives the reply, None for silence."""
+
+    def handle(connection):
+        connection.send(metadata)
+        for message in connection:
+            reply = answer(message)
+            if reply is not None:
+                connection.send(reply)
+
+    with serve(handle, "127.0.0.1", 0, compression=None, max_size=None) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"ws://127.0.0.1:{listening.socket.getsockname()[1]}"
+        listening.shutdown()
+
+
+@pytest.fixture(scope="session")
+def policy_server():
+    """`with policy_server(answer) as address`: a server that speaks openpi's protocol."""
+    return serving
 
 
 @pytest.fixture(scope="session")

@@ -65,9 +65,7 @@ class Evaluation:
         self.log = TrialLog(self.out / "trials.jsonl", self.about)
         if processes > 1:
             # Each process loads its own; what was loaded to see that it can be is let go.
-            for policy in self._loaded.values():
-                policy.close()
-            self._loaded = {}
+            self._let_go()
 
     def _name(self, seed: int) -> str:
         content = json.dumps([self.about, [cell.model_dump() for cell in self.cells], seed], sort_keys=True)
@@ -77,21 +75,33 @@ class Evaluation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for policy in self._loaded.values():
-            policy.close()
+        self._let_go()
         self.log.close()
+
+    def _let_go(self) -> None:
+        """Of the policies that were loaded here; objects are the caller's."""
+        for name, policy in self._loaded.items():
+            if self._setting.loads(name):
+                policy.close()
+        self._loaded = {}
 
     def records(self) -> list[TrialRecord]:
         """The outcomes so far, in the order of the schedule."""
         return self.log.records(self.schedule)
 
     def run(self, on_trial: Callable[[TrialRecord], None] = lambda record: None) -> list[TrialRecord]:
-        """Run what has not been run yet, then film failures; returns the records of all."""
-        jobs = [self._job(trial, film=trial.seed < self._first_seed + self._filmed) for trial in self.log.remaining(self.schedule)]
+        """Run what has not been run yet, then film what is to be seen and was not; returns the records of all.
+
+        Where a film fails there is a warning: the outcomes are there.
+        """
+        jobs = [self._job(trial, film=self._seen(trial)) for trial in self.log.remaining(self.schedule)]
         for _, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
             self.log.append(record)
             on_trial(record)
-        self._film_failures()
+        try:
+            self._film()
+        except Exception as error:
+            logger.warning("not all is filmed; the same command again goes on: %s", error, exc_info=not isinstance(error, UserError))
         return self.records()
 
     def _job(self, trial: Trial, film: bool) -> Job:
@@ -100,14 +110,19 @@ class Evaluation:
     def video(self, trial: Trial) -> Path:
         return video_path(self.out, trial)
 
-    def _film_failures(self) -> None:
+    def _seen(self, trial: Trial) -> bool:
+        return trial.seed < self._first_seed + self._filmed
+
+    def _film(self) -> None:
         """A trial repeats exactly, so that only those are filmed that somebody will want to see, after they have failed."""
-        chosen, films = Counter(), []
+        failures, films = Counter(), []
         for record in self.records():
-            if not record.success and chosen[record.trial.cell] < self._failures_filmed:
-                chosen[record.trial.cell] += 1
-                if not self.video(record.trial).exists():
-                    films.append(record)
+            wanted = self._seen(record.trial)
+            if not record.success and failures[record.trial.cell] < self._failures_filmed:
+                failures[record.trial.cell] += 1
+                wanted = True
+            if wanted and not self.video(record.trial).exists():
+                films.append(record)
         digests = {record.trial: record.digest for record in films}
         jobs = [self._job(record.trial, film=True) for record in films]
         for job, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
@@ -117,8 +132,10 @@ class Evaluation:
 
 def video_path(out: Path, trial: Trial) -> Path:
     """Where the trial's video is, or would be, in the folder of an evaluation."""
-    words = (trial.policy, trial.task, trial.variation, str(trial.seed))
-    return out / "videos" / ("_".join("".join(c if c.isalnum() else "-" for c in word) for word in words) + ".mp4")
+    # Paths and instructions are longer than a file's name may be, and alike in what a short one can hold of them.
+    words = (trial.policy[-40:], trial.task[:60], trial.variation[:40], str(trial.seed))
+    told = "_".join("".join(c if c.isascii() and c.isalnum() else "-" for c in word) for word in words)
+    return out / "videos" / f"{told}_{hashlib.sha256(trial.model_dump_json().encode()).hexdigest()[:8]}.mp4"
 
 
 def summary(records: Sequence[TrialRecord], cells: Sequence[Cell]) -> list[dict]:

@@ -82,7 +82,24 @@ class TrialLog:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot make the folder {path.parent} for trials: {error.strerror}; give another path") from error
-        content = path.read_bytes() if path.exists() else b""
+        try:
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; give another path") from error
+        try:
+            self._continue(header)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _continue(self, header: str) -> None:
+        try:
+            # Before anything is read: a last line without its end may be one that another process is about to end.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another process writes to {self.path}; wait for it, or give another path") from error
+        self._file.seek(0)
+        content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines()
         if lines:
@@ -90,16 +107,7 @@ class TrialLog:
             for number, line in enumerate(lines[1:], start=2):
                 self._read_record(line, number)
         if len(whole) < len(content):
-            os.truncate(path, len(whole))
-        try:
-            self._file = path.open("ab")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; give another path") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise UserError(f"another process writes to {path}; wait for it, or give another path") from error
+            self._file.truncate(len(whole))
         if not lines:
             self._append(header)
 

@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -44,6 +45,10 @@ class Setting:
     policies: Mapping[str, PolicySpec | object]
     folder: Path
 
+    def loads(self, name: str) -> bool:
+        """Whether `policy` loads one, which is to be closed; else it is the caller's object."""
+        return isinstance(self.policies[name], PolicySpec)
+
     def policy(self, name: str) -> TrialPolicy:
         source = self.policies[name]
         if isinstance(source, PolicySpec):
@@ -52,19 +57,23 @@ class Setting:
 
 
 class Worker:
-    """Runs one trial after the other. `loaded` are policies that are there already. A context manager."""
+    """Runs one trial after the other. `loaded` are policies that are there already, and stay when it ends. A context manager."""
 
     def __init__(self, setting: Setting, number: int, alone: bool, loaded: Mapping[str, TrialPolicy] | None = None) -> None:
         self._setting, self._number, self._alone = setting, number, alone
         self._policies: dict[str, TrialPolicy] = dict(loaded or {})
         self._venue: Venue | None = None
+        self._open = ExitStack()
 
     def run(self, job: Job) -> TrialRecord:
         setting, name = self._setting, job.trial.policy
         if name not in self._policies:
             self._policies[name] = setting.policy(name)
+            if setting.loads(name):
+                self._open.callback(self._policies[name].close)
         if self._venue is None:
-            self._venue = venue_class(setting.through)(setting.rig, setting.folder / f"worker{self._number}", self._alone)
+            venue = venue_class(setting.through)(setting.rig, setting.folder / f"worker{self._number}", self._alone)
+            self._venue = self._open.enter_context(venue)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._try(job, self._policies[name])
@@ -86,10 +95,7 @@ class Worker:
         return record
 
     def close(self) -> None:
-        for policy in self._policies.values():
-            policy.close()
-        if self._venue is not None:
-            self._venue.close()
+        self._open.close()
 
     def __enter__(self) -> Worker:
         return self
@@ -103,7 +109,8 @@ def run_jobs(
 ) -> Iterator[tuple[Job, TrialRecord]]:
     """Outcomes of `jobs` as they come. With several processes each takes the next job when it is free, in their order.
 
-    Raises UserError where a job cannot be done (a policy's server is gone), and when a process dies.
+    Raises UserError where a job cannot be done (a policy's server is gone), and when a process dies; what the others have
+    begun comes first.
     """
     jobs = list(jobs)
     if processes == 1 or len(jobs) <= 1:
@@ -130,7 +137,7 @@ class _Team:
             self._members[here] = process
 
     def run(self, jobs: list[Job]) -> Iterator[tuple[Job, TrialRecord]]:
-        waiting, running = list(reversed(jobs)), {}
+        waiting, running, trouble = list(reversed(jobs)), {}, None
         for connection in self._members:
             self._give(connection, waiting, running)
         while running:
@@ -139,16 +146,27 @@ class _Team:
                 try:
                     kind, content = connection.recv()
                 except (EOFError, OSError):
-                    raise UserError(
-                        f"a process that runs trials has died (exit code {self._members[connection].exitcode}); what was "
-                        "done is kept: the same command again goes on"
-                    ) from None
-                if kind == "refused":
-                    raise UserError(content)
-                if kind == "failed":
-                    raise RuntimeError(f"a process that runs trials failed:\n{content}")
-                self._give(connection, waiting, running)
-                yield job, content
+                    kind, content = "died", None
+                if kind == "done":
+                    self._give(connection, waiting, running)
+                    yield job, content
+                else:
+                    trouble = trouble or self._trouble(connection, kind, content)
+                    waiting.clear()
+        if trouble is not None:
+            raise trouble
+
+    def _trouble(self, connection: Connection, kind: str, content: str | None) -> Exception:
+        if kind == "refused":
+            return UserError(content)
+        if kind == "failed":
+            return RuntimeError(f"a process that runs trials failed:\n{content}")
+        process = self._members[connection]
+        process.join(END_TIMEOUT_S)  # its connection closes before it can be asked how it ended
+        return UserError(
+            f"a process that runs trials has died (exit code {process.exitcode}); what was done is kept: the same command "
+            "again goes on"
+        )
 
     def _give(self, connection: Connection, waiting: list[Job], running: dict[Connection, Job]) -> None:
         if waiting:

@@ -1,7 +1,9 @@
 """`robosteer eval` as a user runs it: what it prints and writes, what it refuses, and how it goes on after a crash."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,12 @@ import pytest
 
 from robosteer_core.cli import main
 from robosteer_core.errors import UserError
-from robosteer_core.evaluation.evaluation import Evaluation
-from robosteer_core.evaluation.trials import Cell, TrialRecord
+from robosteer_core.evaluation.evaluation import Evaluation, video_path
+from robosteer_core.evaluation.ndarray_packing import pack
+from robosteer_core.evaluation.trial_policy import PolicySpec
+from robosteer_core.evaluation.trials import Cell, Trial, TrialRecord
 from robosteer_core.rig import load_rig
+from robosteer_core.runtime.runner import EXECUTED
 
 TOUCH, PRESS = "touch the red button", "press the red button"
 EVAL = [sys.executable, "-m", "robosteer_core.cli", "eval"]
@@ -83,7 +88,9 @@ def test_killed_in_several_processes_it_goes_on_to_what_one_process_gives(tried,
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = outcomes(out) if log.read_bytes().endswith(b"\n") else {}
+    log.write_bytes(log.read_bytes()[: log.read_bytes().rfind(b"\n") + 1])  # a line that was cut in its middle
+    kept = outcomes(out)
+    assert len(kept) >= 2
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert len(records(out)) == len(outcomes(out)) == 8 and kept.items() <= outcomes(out).items()
     assert outcomes(out) == outcomes(tried[0])
@@ -109,6 +116,56 @@ def test_any_object_can_be_tried_and_its_failures_are_filmed(tmp_path):
         (record,) = evaluation.run()
     assert not record.success and record.failure_class in ("never reached", "time-out") and record.ticks == 180
     assert evaluation.video(record.trial).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["stays", "goes"])
+def test_a_failing_remote_policy_is_filmed_and_a_server_that_goes_costs_the_film_alone(tmp_path, policy_server, caplog, gone):
+    """Trial and film go through one connection, which stays when the trial is over."""
+    asked = []
+
+    def answer(message):
+        asked.append(message)
+        if gone and len(asked) > 180 // EXECUTED:
+            raise ConnectionError("no more answers")
+        return pack({"actions": np.zeros((5, 7))})
+
+    with policy_server(answer) as address:
+        spec = PolicySpec(name="remote", policy=address)
+        with Evaluation(load_rig("lab"), {"remote": spec}, [Cell(policy="remote", task=PRESS)], 1, out=tmp_path / "run") as evaluation:
+            (record,) = evaluation.run()
+    assert not record.success and record.ticks == 180
+    assert evaluation.video(record.trial).exists() is not gone and ("not all is filmed" in caplog.text) is gone
+
+
+class Fatal(Still):
+    """Its process dies with it."""
+
+    def act(self, observation):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_costs_its_own_trial_alone(tmp_path):
+    cells, policies = [Cell(policy=name, task=PRESS) for name in ("fatal", "still")], {"fatal": Fatal(), "still": Still()}
+    with Evaluation(load_rig("lab"), policies, cells, 1, out=tmp_path / "run", processes=2, failures_filmed=0) as evaluation:
+        with pytest.raises(UserError, match=r"has died \(exit code -9\)"):
+            evaluation.run()
+    assert [record.trial.policy for record in records(tmp_path / "run")] == ["still"]
+
+
+def test_seeds_to_be_seen_are_filmed_also_when_their_trials_are_there(tried, tmp_path, capsys):
+    out, _, words = tried
+    shutil.copytree(out, tmp_path / "run")
+    before = outcomes(out)
+    assert main(["eval", *words, "--trials", "2", "--videos", "1", "--failures", "0", "--out", str(tmp_path / "run")]) == 0
+    assert len(list((tmp_path / "run" / "videos").glob("*.mp4"))) == 4 and outcomes(tmp_path / "run") == before
+
+
+def test_names_of_videos_are_short_and_differ(tmp_path):
+    long = "/".join(["policies of the laboratory"] * 12)
+    trials = [Trial(policy=f"{where}/{long}", task=PRESS, seed=0) for where in ("here", "there")]
+    first, second = (video_path(tmp_path, trial).name for trial in trials)
+    assert first != second and len(first.encode()) < 200
+    assert len(video_path(tmp_path, Trial(policy="\u00fc" * 300, task="\u00fc" * 300, seed=0)).name.encode()) < 200
 
 
 def test_actions_of_another_shape_end_it_and_are_no_trial(tmp_path):

@@ -1,12 +1,8 @@
 """A policy behind openpi's websocket protocol, spoken here by a real server that answers well, badly, or not at all."""
 
-import threading
-from contextlib import contextmanager
-
 import msgpack
 import numpy as np
 import pytest
-from websockets.sync.server import serve
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.ndarray_packing import pack, unpack
@@ -16,23 +12,6 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import Frame, Intrinsics
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.pose import Pose
-
-
-@contextmanager
-def server(answer, metadata=pack({"model": "test"})):
-    """A policy server at a free port; `answer(request bytes)` gives the reply, None for silence."""
-
-    def handle(connection):
-        connection.send(metadata)
-        for message in connection:
-            reply = answer(message)
-            if reply is not None:
-                connection.send(reply)
-
-    with serve(handle, "127.0.0.1", 0, compression=None, max_size=None) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"ws://127.0.0.1:{listening.socket.getsockname()[1]}"
-        listening.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +34,14 @@ def act(policy, observation):
         policy.close()
 
 
-def test_a_request_holds_what_openpis_policies_read_and_the_actions_come_back(rig, observation):
+def test_a_request_holds_what_openpis_policies_read_and_the_actions_come_back(rig, observation, policy_server):
     asked = []
 
     def answer(message):
         asked.append(unpack(message))
         return pack({"actions": np.arange(14, dtype=np.float32).reshape(2, 7), "server_timing": {"infer_ms": 1.0}})
 
-    with server(answer) as address:
+    with policy_server(answer) as address:
         policy = load_trial_policy(PolicySpec(name="remote", policy=address), rig)
         assert policy.identity() == {"remote": address, "metadata": {"model": "test"}}
         actions = act(policy, observation)
@@ -118,15 +97,15 @@ def test_an_address_that_is_none_is_refused(rig):
         (None, "did not send actions within 0.2 s"),
     ],
 )
-def test_an_answer_that_is_no_actions_is_told_as_it_is(rig, observation, reply, message):
-    with server(lambda _: reply) as address:
+def test_an_answer_that_is_no_actions_is_told_as_it_is(rig, observation, reply, message, policy_server):
+    with policy_server(lambda _: reply) as address:
         policy = RemotePolicy(address, rig, first_timeout_s=0.2 if reply is None else 10.0)
         with pytest.raises(UserError, match=message):
             act(policy, observation)
 
 
-def test_a_server_that_goes_is_missed(rig, observation):
-    with server(lambda _: None) as address:
+def test_a_server_that_goes_is_missed(rig, observation, policy_server):
+    with policy_server(lambda _: None) as address:
         policy = RemotePolicy(address, rig)
     with pytest.raises(UserError, match="connection to the policy server .* is lost"):
         act(policy, observation)

@@ -150,6 +150,17 @@ def test_a_log_that_another_process_writes_is_refused(tmp_path, schedule):
             TrialLog(tmp_path / "trials.jsonl", ABOUT)
 
 
+def test_a_line_that_another_process_is_writing_is_not_cut(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    with TrialLog(path, ABOUT):
+        with path.open("ab") as file:
+            file.write(b'{"trial": {"pol')
+        before = path.read_bytes()
+        with pytest.raises(UserError, match="another process writes"):
+            TrialLog(path, ABOUT)
+        assert path.read_bytes() == before
+
+
 def test_where_no_folder_can_be_the_error_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give another path"):
