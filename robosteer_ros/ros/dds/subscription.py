@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from rosbags.serde import SerdeError
+
 from robosteer_ros.ros.dds.endpoints import Reader
 from robosteer_ros.ros.dds.entity import Entity
 from robosteer_ros.ros.dds.messages import deserialize
@@ -30,9 +32,14 @@ class Subscription(Entity):
 
     def take(self) -> tuple | None:
         for payload, info in self.reader.take_messages():
-            if payload is not None:
+            if payload is None:
+                continue
+            try:
                 message = payload if self.raw else deserialize(payload, self.msg_type)
-                return (message, {"source_timestamp": info.source_timestamp}) if self._with_info else (message,)
+            except SerdeError as error:  # one peer that sends what is no message must not end the process
+                self._node.get_logger().warning(f"dropped a message of {self.topic_name}: {error}", throttle_duration_sec=10)
+                continue
+            return (message, {"source_timestamp": info.source_timestamp}) if self._with_info else (message,)
         return None
 
     def get_publisher_count(self) -> int:

@@ -1,0 +1,149 @@
+"""The backend without ROS: which one is chosen, what it tells real ROS 2 on the wire, and where it refuses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from robosteer_ros import ros
+
+needs_dds = pytest.mark.skipif(ros.BACKEND != "dds", reason="real rclpy is in use")
+
+
+def imported(code="print(ros.BACKEND)", path="", **environment):
+    """What a fresh Python prints that imports the facade with these variables."""
+    inherited = os.environ | {"PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", f"from robosteer_ros import ros\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=inherited | environment, timeout=60)
+    return done.stdout.strip() + done.stderr.strip().splitlines()[-1] if done.returncode else done.stdout.strip()
+
+
+def test_the_backend_is_forced_by_a_variable(tmp_path):
+    assert imported(ROBOSTEER_ROS="dds") == "dds"
+    assert "ROBOSTEER_ROS is rclpy or dds, found 'fast'" in imported(ROBOSTEER_ROS="fast")
+
+
+@needs_dds
+def test_without_rclpy_it_cannot_be_forced():
+    assert "source ROS 2's setup.bash" in imported(ROBOSTEER_ROS="rclpy")
+
+
+def test_an_rclpy_of_another_python_is_no_reason_to_leave_the_graph_silently(tmp_path):
+    (tmp_path / "rclpy.py").write_text("raise ImportError('_rclpy_pybind11 is of another Python')")
+    assert "this Python cannot import its rclpy (_rclpy_pybind11 is of another Python)" in imported(path=tmp_path)
+    assert imported(path=tmp_path, ROBOSTEER_ROS="dds") == "dds"
+
+
+@needs_dds
+def test_type_hashes_are_those_of_rosidl():
+    """Known from ROS 2 Jazzy; the second has a `char` in it, which rosbags alone hashes wrongly."""
+    from robosteer_ros.ros.dds.definitions import type_hash
+
+    assert type_hash("std_msgs/msg/String") == "RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18"
+    known = "RIHS01_91a0593bacdcc50ea9bdcf849a938b128412cc1ea821245c663bcd26f83c295e"
+    assert type_hash("rmw_dds_common/msg/ParticipantEntitiesInfo") == known
+
+
+@needs_dds
+def test_every_message_survives_the_wire():
+    from robosteer_ros.ros.dds.definitions import STORE
+    from robosteer_ros.ros.dds.idl import struct
+    from robosteer_ros.ros.dds.messages import deserialize, message_class, serialize
+
+    names = [name for name in STORE.fielddefs if name.split("/")[0] in ros.PACKAGES]
+    assert len(names) > 100
+    for name in names:
+        message = message_class(name)()
+        assert deserialize(serialize(message), message_class(name)) == message
+        struct(name).__idl__.populate()
+
+
+@pytest.fixture
+def node():
+    ros.init(args=[])
+    node = ros.create_node("near")
+    yield node
+    node.destroy_node()
+    ros.try_shutdown()
+
+
+@needs_dds
+def test_endpoints_tell_their_type_hash_and_services_their_identity(node):
+    """As rmw_cyclonedds does; real ROS 2 warns of endpoints without, and matches a service's two ends by it."""
+    from robosteer_ros.ros.dds.graph import user_data
+
+    node.create_service(ros.std_srvs.srv.Trigger, "go", lambda request, response: response)
+    found = {one.topic_name: one for publications in (True, False) for one in node.context.graph.endpoints(publications)}
+    request, reply = found["rq/goRequest"], found["rr/goReply"]
+    types = "std_srvs::srv::dds_::Trigger_Request_", "std_srvs::srv::dds_::Trigger_Response_"
+    assert (request.type_name, reply.type_name) == types
+    assert user_data(request.qos, "serviceid") == user_data(reply.qos, "serviceid") is not None
+    for topic in ("rt/rosout", "ros_discovery_info", "rq/goRequest"):
+        assert user_data(found[topic].qos, "typehash").startswith("RIHS01_")
+    assert request.key.bytes[:2] == b"\x01\x10"  # the vendor, Eclipse Cyclone DDS
+
+
+@needs_dds
+def test_no_request_is_sent_to_a_server_that_is_not_of_cyclone(node):
+    """A reader of requests without Cyclone's `serviceid` is what a server of another vendor looks like."""
+    from cyclonedds.domain import DomainParticipant
+
+    from robosteer_ros.ros.dds.context import Context
+    from robosteer_ros.ros.dds.endpoints import close
+    from robosteer_ros.ros.dds.exceptions import ForeignServiceError
+    from robosteer_ros.ros.dds.qos import QoSProfile
+
+    client = node.create_client(ros.std_srvs.srv.Trigger, "go")
+    foreign = Context()
+    foreign.participant = DomainParticipant(node.context.get_domain_id())
+    kind = "std_srvs/srv/Trigger_Request"
+    reader = foreign.create_reader("rq/goRequest", kind, QoSProfile(depth=10), "", header=True)
+    while not client._servers():
+        ros.spin_once(node, timeout_sec=0.05)
+    assert not client.service_is_ready()
+    with pytest.raises(ForeignServiceError, match="rmw_cyclonedds_cpp"):
+        client.call_async(ros.std_srvs.srv.Trigger.Request())
+    assert not client._pending and reader.take_messages(10) == []
+    close(foreign.participant)
+
+
+@needs_dds
+def test_what_is_no_message_is_dropped_and_told(node, capfd):
+    heard = []
+    node.create_subscription(ros.std_msgs.msg.String, "words", heard.append, 10)
+    publisher = node.create_publisher(ros.std_msgs.msg.String, "words", 10)
+    while not publisher.get_subscription_count():
+        ros.spin_once(node, timeout_sec=0.05)
+    publisher.publish(b"\x00\x01\x00\x00\x02\x00\x00\x00\xff\x00\x00\x00")  # a string of one byte that is no UTF-8
+    publisher.publish(ros.std_msgs.msg.String(data="after"))
+    while not heard:
+        ros.spin_once(node, timeout_sec=0.05)
+    assert [message.data for message in heard] == ["after"]
+    assert "dropped a message of /words" in capfd.readouterr().err
+
+
+@needs_dds
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-r", "chatter"), "expects FROM:=TO, found 'chatter'"), (("-p",), "-p needs a value"),
+        (("--log-level", "loud"), "expects one of unset"), (("--params-file", "/nowhere.yaml"), "/nowhere.yaml"),
+        (("--params",), "unknown ROS arguments: '--params'"),
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_read_are_named(arguments, told):
+    from robosteer_ros.ros.dds.exceptions import RCLError
+
+    with pytest.raises(RCLError, match=told):
+        ros.init(args=["test", "--ros-args", *arguments])
+    assert not ros.ok()
+
+
+@needs_dds
+def test_a_domain_that_is_none_is_refused(monkeypatch):
+    from robosteer_ros.ros.dds.exceptions import RCLError
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", "lab")
+    with pytest.raises(RCLError, match="ROS_DOMAIN_ID expects a number from 0 to 232, found 'lab'"):
+        ros.init(args=[])
