@@ -203,7 +203,12 @@ class Executor:
             if not self._context.ok():
                 return
             self._waiter.hold([*conditions, guard])
-            triggered = self._waiter.wait_ns(timeout_ns)
+            try:
+                triggered = self._waiter.wait_ns(timeout_ns)
+            except DDSException:
+                if self._context.participant is not None:
+                    raise
+                return  # the context was shut down meanwhile
             if guard._ref in triggered:
                 guard.set(False)  # before entities are looked at again, so that no wake is lost
         self._ready.extend(one for one in waiting if one.is_ready())
@@ -216,7 +221,12 @@ class Executor:
             self._freed()
             return
         try:
-            taken = None if entity._destroyed else entity.take()
+            try:
+                taken = None if entity._destroyed else entity.take()
+            except DDSException:
+                if not entity._destroyed and self._context.participant is not None:
+                    raise
+                taken = None  # it was destroyed in another thread, just now
             entity._executor_event = False
             if taken is not None:
                 self._freed()

@@ -147,3 +147,29 @@ def test_a_domain_that_is_none_is_refused(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "lab")
     with pytest.raises(RCLError, match="ROS_DOMAIN_ID expects a number from 0 to 232, found 'lab'"):
         ros.init(args=[])
+
+
+@needs_dds
+def test_dds_is_kept_on_the_interface_that_is_named(node):
+    """Addresses that a participant tells others are those of its interface."""
+    from robosteer_ros.ros.network import cyclonedds_uri
+
+    assert '<NetworkInterface name="lo"/>' in cyclonedds_uri() and "<AllowMulticast>false" in cyclonedds_uri()
+    other = cyclonedds_uri("10.0.0.2", ["10.0.0.1", "10.0.0.3"])
+    assert 'address="10.0.0.2"' in other and '<Peer address="10.0.0.3"/>' in other and "FragmentSize" not in other
+    sending = {line.split()[1].partition(":")[0] for line in open("/proc/self/net/udp").readlines()[1:] if _is_ours(line)}
+    assert sending <= {"0100007F", "00000000"} and "0100007F" in sending
+
+
+def _is_ours(line):
+    """Whether a socket of /proc/net/udp is one of this process."""
+    folder = "/proc/self/fd"
+    links = {os.readlink(f"{folder}/{name}") for name in os.listdir(folder) if os.path.islink(f"{folder}/{name}")}
+    return f"socket:[{line.split()[9]}]" in links
+
+
+@needs_dds
+def test_a_configuration_that_cannot_be_read_is_named():
+    code = "ros.init(args=[])"
+    told = imported(code, CYCLONEDDS_URI="<CycloneDDS><Nonsense/></CycloneDDS>")
+    assert "Cyclone DDS does not start" in told and "CYCLONEDDS_URI=<CycloneDDS><Nonsense/>" in told

@@ -414,6 +414,8 @@ def test_parameters_come_from_the_command_line_and_from_files(join, tmp_path):
     assert [one.declare_parameter(name, default).value for name, default in defaults] == [2, "text", True]
     assert list(one.declare_parameter("deep.b", [0.0]).value) == [1.0, 2.0]
     assert two.declare_parameter("a", 0).value == 5
+    with pytest.raises(ros.InvalidParameterTypeException):
+        two.declare_parameter("c", 1)
     for node in (one, two):
         node.destroy_node()
 
@@ -571,6 +573,7 @@ def test_log_messages_reach_rosout_and_the_terminal(node, executor, peer, until,
 
 def test_log_levels_come_from_the_command_line(join, capfd):
     join("--ros-args", "--log-level", "loud:=debug")
+    assert ros.description() in capfd.readouterr().err  # the log names the backend
     node = Node("loud")
     node.get_logger().debug("shown now")
     for _ in range(3):
