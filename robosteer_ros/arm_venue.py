@@ -17,6 +17,11 @@ from robosteer_core.runtime.lab_processes import lab_processes, lab_runs, privat
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_ros.hardware.station import Station
 
+#: Names of the robot's errors, as libfranka tells them: one or more, then a colon.
+ERRORS = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+(, [a-z0-9_]+)*[,:]")
+#: The one that is no policy's doing: too few commands have come in time, or have come at all.
+LINK_ERROR = "communication_constraints_violation"
+
 
 class ArmVenue(Venue):
     """`robosteer eval --through arm`: holds cameras, arm and lab.
@@ -74,7 +79,8 @@ class ArmStage(Stage):
     def interruption(self) -> str | None:
         # The robot's own errors come first in the message, by their names; what has none came from the network.
         error = self.arm.status()["last_error"]
-        return None if error is None or re.match(r"[a-z]+(_[a-z]+)+[,:]", error) else error
+        names = ERRORS.match(error or "")
+        return None if error is None or (names is not None and LINK_ERROR not in names[0]) else error
 
     def close(self) -> None:
         try:

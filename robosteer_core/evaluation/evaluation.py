@@ -20,18 +20,18 @@ from robosteer_core.rig import Rig
 
 logger = logging.getLogger(__name__)
 
-RUNS = Path("runs")
+RUNS, LOG = Path("runs"), "trials.jsonl"
 
 
 class Evaluation:
     """Runs trials of `cells` on seeds `seed`, ..., `seed + count - 1`, and keeps them in `out/trials.jsonl`.
 
     `policies` by the names that the cells use: a PolicySpec, a TrialPolicy, or any object with `act(observation)` ->
-    (chunk, 7); objects must be picklable where `processes` is more than 1. `out` None: a folder in runs/ named after what
-    is tried. Trials of the first `filmed` seeds and the first `failures_filmed` failures of each cell become videos.
+    (chunk, 7); objects must be picklable where `processes` is more than 1, and stay open. `out` None: a folder in runs/
+    named after what is tried. Trials of the first `filmed` seeds and the first `failures_filmed` failures of each cell become videos.
 
-    Raises UserError, before anything is written, where a policy, task, variation or venue is unknown, and where `out`
-    holds trials of something else.
+    Raises UserError, before anything is written, where a policy, task, variation or venue is unknown, where `out` holds
+    trials of something else, and where a policy without an identity would be tried in a folder that may hold trials.
     """
 
     def __init__(
@@ -60,9 +60,15 @@ class Evaluation:
             "rig": rig.model_dump(mode="json"), "through": through, "lab": catalogue.fingerprint(),
             "trial_s": {task: self._seconds[task] for task in sorted(self._seconds)},
         }  # fmt: skip
+        nameless = [name for name, identity in self.about["policies"].items() if identity is None]
+        if nameless and (out is None or (out / LOG).exists()):
+            raise UserError(
+                f"the policies {', '.join(nameless)} do not say what they are, so that trials of one could pass for another's; "
+                "give each an attribute `identity` (e.g. a hash of its weights), or a new folder to `out`"
+            )
         self.out = out or RUNS / f"eval-{self._name(seed)}"
         self._setting = Setting(rig, through, dict(policies), self.out / "logs")
-        self.log = TrialLog(self.out / "trials.jsonl", self.about)
+        self.log = TrialLog(self.out / LOG, self.about)
         if processes > 1:
             # Each process loads its own; what was loaded to see that it can be is let go.
             self._let_go()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-FailureClass = Literal["limit", "wrong object", "dropped", "spoiled", "never reached", "time-out"]
+FailureClass = Literal["wrong object", "dropped", "spoiled", "limit", "never reached", "time-out"]
 
 FAILURE_CLASSES: dict[FailureClass, str] = {
-    "limit": "a reflex of the robot, the watchdog, or a chunk that the software limits refused",
     "wrong object": "hand or fingers touched an object that the task does not name",
     "dropped": "the target was held and lost",
     "spoiled": "the scene can no longer become a success, e.g. pressed instead of touched",
+    "limit": "a reflex of the robot, the watchdog, or a chunk that the software limits refused",
     "never reached": "the time was up before the hand had come to the target",
     "time-out": "the time was up after the hand had come to the target",
 }
@@ -30,14 +30,12 @@ def classify(truth: Mapping[str, object], refused: bool, interventions: Mapping[
     if truth["success"]:
         return None
     failure = str(truth.get("failure") or "")
-    if refused:
-        return "limit"
-    if failure.startswith("wrong object"):
-        return "wrong object"
-    if truth.get("dropped"):
-        return "dropped"
-    if failure:
-        return "spoiled"
-    if any(interventions.get(name) for name in REFUSALS):
-        return "limit"
-    return "time-out" if truth.get("reached", True) else "never reached"
+    applies: dict[FailureClass, object] = {
+        "wrong object": failure.startswith("wrong object"),
+        "dropped": truth.get("dropped"),
+        "spoiled": failure,
+        "limit": refused or any(interventions.get(name) for name in REFUSALS),
+        "never reached": not truth.get("reached", True),
+        "time-out": True,
+    }
+    return next(name for name in FAILURE_CLASSES if applies[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +40,10 @@ class TrialPolicy(ABC):
 
     @abstractmethod
     def identity(self) -> object:
-        """What its outcomes depend on, as JSON; trials of one identity are never mixed with those of another."""
+        """What its outcomes depend on, as JSON; trials of one identity are never mixed with those of another.
+
+        None where that cannot be told: its trials are never resumed.
+        """
 
     @abstractmethod
     def begin(self, trial: Trial, truth: Truth) -> Act:
@@ -86,7 +90,7 @@ class SampledPolicy(TrialPolicy):
         self._policy = policy
 
     def identity(self) -> object:
-        return str(self._policy.source)
+        return None  # what is in memory may have been trained since it was read
 
     def begin(self, trial: Trial, truth: Truth) -> Act:
         import torch
@@ -101,7 +105,7 @@ class CheckpointPolicy(SampledPolicy):
     def __init__(self, folder: Path, adapter: Path | None, rig: Rig) -> None:
         import torch
 
-        from robosteer_core.adapters.store import WEIGHTS, apply_adapter
+        from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter
         from robosteer_core.vla.checkpoint import fingerprint, load_policy
 
         # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
@@ -111,20 +115,29 @@ class CheckpointPolicy(SampledPolicy):
         self._identity = {"policy": fingerprint(folder), "adapter": None}
         if adapter is not None:
             apply_adapter(self._policy, adapter, merged=True)
-            weights = adapter / WEIGHTS
-            self._identity["adapter"] = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no heads"
+            # Statistics and scale are in the record of the heads, also where there are none.
+            files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
+            self._identity["adapter"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
     def identity(self) -> object:
         return self._identity
 
 
 class ObjectPolicy(TrialPolicy):
-    """Any object with `act(observation)` -> (chunk, 7); `reset()`, where it has one, is called before each trial."""
+    """Any object with `act(observation)` -> (chunk, 7); `reset()`, where it has one, is called before each trial.
 
-    def __init__(self, policy: object, identity: object = None) -> None:
+    Its attribute `identity` (JSON, e.g. a hash of its weights) says what its outcomes depend on; without one its trials
+    cannot be resumed.
+    """
+
+    def __init__(self, policy: object) -> None:
         if not callable(getattr(policy, "act", None)):
             raise UserError(f"a policy needs a method act(observation) that gives actions (chunk, 7); {policy!r:.80} has none")
-        self._policy, self._identity = policy, identity or type(policy).__qualname__
+        self._policy, self._identity = policy, getattr(policy, "identity", None)
+        try:
+            json.dumps(self._identity, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the identity of a policy is JSON, e.g. a text; {policy!r:.80} has {self._identity!r:.80}: {error}") from error
         self.executed, self.charged = getattr(policy, "executed", EXECUTED), getattr(policy, "charged", True)
 
     def identity(self) -> object:

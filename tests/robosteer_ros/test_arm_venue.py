@@ -40,15 +40,17 @@ class Unlucky:
         return np.zeros((3, 7))
 
 
-def test_a_reflex_is_a_failure_of_the_trial(venue):
-    policy = ObjectPolicy(Unlucky(venue, "reflex", error="cartesian_reflex"))
+@pytest.mark.parametrize("error", ["cartesian_reflex", "joint_p2p_insufficient_torque_for_planning"])
+def test_a_reflex_is_a_failure_of_the_trial(venue, error):
+    policy = ObjectPolicy(Unlucky(venue, "reflex", error=error))
     record = run_trial(venue.rig, venue, policy, TRIAL, 3.0)
-    assert (record.success, record.failure_class) == (False, "limit") and "cartesian_reflex" in record.failure
+    assert (record.success, record.failure_class) == (False, "limit") and error in record.failure
 
 
-def test_a_lost_connection_is_no_outcome_and_the_next_trial_works(venue):
+@pytest.mark.parametrize(("kind", "parameters"), [("disconnect", {}), ("drop", {"commands": 25})])
+def test_a_lost_connection_is_no_outcome_and_the_next_trial_works(venue, kind, parameters):
     with pytest.raises(Interrupted):
-        run_trial(venue.rig, venue, ObjectPolicy(Unlucky(venue, "disconnect")), TRIAL, 3.0)
+        run_trial(venue.rig, venue, ObjectPolicy(Unlucky(venue, kind, **parameters)), TRIAL, 3.0)
     record = run_trial(venue.rig, venue, ObjectPolicy(Unlucky(venue, "drop", commands=1)), TRIAL, 0.5)
     assert record.failure is None and record.failure_class in ("time-out", "never reached")
 

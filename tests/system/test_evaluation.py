@@ -107,6 +107,12 @@ class Still:
         return np.zeros((5, self.width))
 
 
+class Named(Still):
+    def __init__(self, identity):
+        super().__init__()
+        self.identity = identity
+
+
 def still_evaluation(out, policy=Still()):  # noqa: B008
     return Evaluation(load_rig("lab"), {"still": policy}, [Cell(policy="still", task=PRESS)], 1, out=out, failures_filmed=1)
 
@@ -172,6 +178,24 @@ def test_actions_of_another_shape_end_it_and_are_no_trial(tmp_path):
     with still_evaluation(tmp_path / "run", Still(8)) as evaluation, pytest.raises(UserError, match=r"shape \(5, 8\), expected \(chunk, 7\)"):
         evaluation.run()
     assert records(tmp_path / "run") == []
+
+
+def test_objects_are_told_apart_by_their_identity_and_without_one_nothing_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with still_evaluation(tmp_path / "named", Named("one")), still_evaluation(None, Named("one")) as first:
+        assert first.about["policies"] == {"still": "one"}
+    with still_evaluation(tmp_path / "named", Named("one")):
+        pass
+    with pytest.raises(UserError, match="holds trials of something else"):
+        still_evaluation(tmp_path / "named", Named("two"))
+    with still_evaluation(tmp_path / "nameless"):
+        pass
+    for out in (tmp_path / "nameless", tmp_path / "named", None):
+        with pytest.raises(UserError, match="the policies still do not say what they are.*`identity`"):
+            still_evaluation(out)
+    with pytest.raises(UserError, match="identity of a policy is JSON"):
+        still_evaluation(tmp_path / "odd", Named({1, 2}))
+    assert not (tmp_path / "odd").exists() and len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_an_object_that_cannot_act_is_refused(tmp_path):

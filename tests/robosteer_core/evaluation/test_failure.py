@@ -2,7 +2,7 @@
 
 import pytest
 
-from robosteer_core.evaluation.failure import classify
+from robosteer_core.evaluation.failure import FAILURE_CLASSES, classify
 
 REACHED = {"success": False, "failure": None, "reached": True, "dropped": False}
 
@@ -11,7 +11,8 @@ REACHED = {"success": False, "failure": None, "reached": True, "dropped": False}
     ("truth", "refused", "interventions", "expected"),
     [
         ({"success": True}, False, {"step": 3}, None),
-        ({"failure": "wrong object: red_cube"}, True, {}, "limit"),
+        ({"failure": "wrong object: red_cube"}, True, {}, "wrong object"),
+        ({}, True, {}, "limit"),
         ({"failure": "wrong object: red_cube", "dropped": True}, False, {"step": 1}, "wrong object"),
         ({"dropped": True, "failure": "the cube fell"}, False, {}, "dropped"),
         ({"failure": "pressed instead of touched"}, False, {"step": 1}, "spoiled"),
@@ -22,6 +23,19 @@ REACHED = {"success": False, "failure": None, "reached": True, "dropped": False}
 )
 def test_the_first_that_applies(truth, refused, interventions, expected):
     assert classify(REACHED | truth, refused, interventions) == expected
+
+
+def test_the_order_told_is_the_order_applied():
+    """All apply at first; without the first, the next one does, in the order in which the page explains them."""
+    truth, refused, found = {"success": False, "failure": "wrong object: red_cube", "dropped": True, "reached": False}, True, []
+    without = {
+        "wrong object": {"failure": "pressed instead of touched"}, "dropped": {"dropped": False}, "spoiled": {"failure": None},
+        "limit": {}, "never reached": {"reached": True}, "time-out": {},
+    }  # fmt: skip
+    for _ in FAILURE_CLASSES:
+        found.append(classify(truth, refused, {}))
+        truth, refused = truth | without[found[-1]], refused and found[-1] != "limit"
+    assert found == list(FAILURE_CLASSES)
 
 
 def test_a_lab_that_does_not_tell_what_was_reached_leaves_the_time_out():
