@@ -27,6 +27,7 @@ class Context:
         self._callbacks: list[Callable[[], None]] = []
         self._topics: dict[tuple[str, bool], Topic] = {}
         self._ok = False
+        self._levels_before: dict[str, int] = {}
         self._waiting = 0
         self._left = threading.Condition()
         self.participant: DomainParticipant | None = None
@@ -48,6 +49,7 @@ class Context:
             self._ok = True
         if initialize_logging:
             for name, level in self.arguments.log_levels:
+                self._levels_before.setdefault(name, logging.get_logger_level(name))
                 logging.set_logger_level(name, level)
 
     def ok(self) -> bool:
@@ -86,6 +88,8 @@ class Context:
         with self._lock:
             participant, self.participant = self.participant, None
             self._topics, self.graph = {}, None
+        while self._levels_before:
+            logging.set_logger_level(*self._levels_before.popitem())
         if participant is not None:
             with self._left:  # whoever waits on DDS has been woken, and must not find it deleted
                 self._left.wait_for(lambda: not self._waiting, timeout=1)

@@ -67,8 +67,7 @@ class Graph:
         self._seen: dict[bytes, object] = {}
         profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._writer = context.create_writer(TOPIC, INFO, profile, hash_data(INFO))
-        everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._reader = context.create_reader(TOPIC, INFO, everything, hash_data(INFO))
+        self._reader = None
         self._builtin = []
         for topic in (BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription):
             reader = BuiltinDataReader(context.participant, topic)
@@ -119,6 +118,10 @@ class Graph:
     def _announced(self) -> dict[bytes, object]:
         """The latest word of each participant that has a node, by its GUID."""
         with self._lock:
+            if self._reader is None:
+                # Made when somebody asks: what nobody takes would pile up. What was said before comes all the same, soon.
+                everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+                self._reader = self._context.create_reader(TOPIC, INFO, everything, hash_data(INFO))
             for payload, info in self._reader.take_messages(_MOST):
                 if payload is not None:
                     word = deserialize(payload, message_class(INFO))
