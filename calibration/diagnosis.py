@@ -7,7 +7,7 @@ import numpy as np
 from calibration.motion import motion_of, relative
 from calibration.pairs import PosePairs
 from calibration.rigid import distance
-from calibration.robust_start import Start, robust_start
+from calibration.robust_start import FLOOR, Start, robust_start
 from calibration.solvers import HandEye, Mount
 from robosteer_core.errors import UserError
 
@@ -48,11 +48,11 @@ def refuse_poor_motion(pairs: PosePairs) -> None:
         )
 
 
-def refuse_mismatched_turns(pairs: PosePairs) -> None:
+def refuse_mismatched_turns(pairs: PosePairs, floor: np.ndarray = FLOOR) -> None:
     """Raises UserError where the angles by which hand and target turn between two poses are not the same, whatever the
-    mounting: they are invariant."""
+    mounting: they are invariant. `floor` (2,) [m, rad] is what the targets may be off by."""
     robot, target = (np.linalg.norm(relative(poses), axis=1) for poses in (pairs.robot, pairs.target))
-    same = np.abs(robot - target) < _SAME_TURN_RAD
+    same = np.abs(robot - target) < max(_SAME_TURN_RAD, floor[1])
     if same.mean() > 0.4:
         return
     shift = _shift(pairs)
@@ -79,23 +79,23 @@ def refuse_mismatched_turns(pairs: PosePairs) -> None:
     )
 
 
-def explained(pairs: PosePairs, mount: Mount | None) -> Start:
+def explained(pairs: PosePairs, mount: Mount | None, floor: np.ndarray = FLOOR) -> Start:
     """The robust start under `mount`, or under the mounting that explains the pairs better.
 
     Raises UserError where none does, naming what would: the other mounting, or two cameras.
     """
-    starts = {kind: robust_start(pairs, kind) for kind in ("hand", "fixed")}
+    starts = {kind: robust_start(pairs, kind, floor) for kind in ("hand", "fixed")}
     wanted = [mount] if mount else ["hand", "fixed"]
-    best = min(wanted, key=lambda kind: _badness(starts[kind]))
-    if _badness(starts[best]) > 1:
+    best = min(wanted, key=lambda kind: _badness(starts[kind], floor))
+    if _badness(starts[best], floor) > 1:
         other = "fixed" if best == "hand" else "hand"
-        if _badness(starts[other]) < 1:
+        if _badness(starts[other], floor) < 1:
             places = {"hand": "on the hand (--mount hand)", "fixed": "on a stand (--mount fixed)"}
             raise UserError(
                 f"the pairs fit no camera {places[best]}, but one {places[other]}: name the right mounting; or if it is named "
                 "rightly, one side is inverted: expected the end effector in the base frame, and the target in the camera's"
             )
-        _refuse_two_cameras(pairs, starts[best], best)
+        _refuse_two_cameras(pairs, starts[best], best, floor)
         typical = starts[best].typical if starts[best] else np.full(2, np.nan)
         raise UserError(
             f"no mounting of the camera explains the pairs: the best leaves {typical[0] * 1e3:.0f} mm and "
@@ -104,7 +104,7 @@ def explained(pairs: PosePairs, mount: Mount | None) -> Start:
             "on one side"
         )
     start = starts[best]
-    _refuse_two_cameras(pairs, start, best)
+    _refuse_two_cameras(pairs, start, best, floor)
     _refuse_swapped(pairs, start.hand_eye)
     return start
 
@@ -122,12 +122,12 @@ def exchanged(pairs: PosePairs, start: Start) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i in outliers for j in outliers if i < j and fits(i, j) and fits(j, i)]
 
 
-def _badness(start: Start | None) -> float:
+def _badness(start: Start | None, floor: np.ndarray) -> float:
     """Above 1 the pairs are not explained: too large misfits, or too few pairs."""
     if start is None:
         return np.inf
     share = start.inliers.mean()
-    return float((start.typical / EXPLAINED).max()) if share > 0.4 else np.inf
+    return float((start.typical / np.maximum(EXPLAINED, floor)).max()) if share > 0.4 else np.inf
 
 
 def _shift(pairs: PosePairs) -> int:
@@ -144,21 +144,23 @@ def _shift(pairs: PosePairs) -> int:
     return 0
 
 
-def _refuse_two_cameras(pairs: PosePairs, start: Start | None, mount: Mount) -> None:
+def _refuse_two_cameras(pairs: PosePairs, start: Start | None, mount: Mount, floor: np.ndarray) -> None:
     if start is None or start.inliers.all() or (~start.inliers).sum() < max(_LEAST_OF_A_CAMERA, 0.2 * len(pairs)):
         return
     rest = pairs.subset(~start.inliers)
-    second = robust_start(rest, mount)
+    second = robust_start(rest, mount, floor)
     if (
         second is None
         or second.inliers.sum() < max(_LEAST_OF_A_CAMERA, 0.7 * len(rest))
-        or (second.typical > EXPLAINED / 2).any()
+        or (second.typical > np.maximum(EXPLAINED / 2, floor)).any()
     ):
+        return
+    # A camera of their own must fit them far better than the first one's does.
+    before = np.median(start.sizes[~start.inliers], axis=0)
+    if (before < 2 * floor).all() or (before < 3 * second.typical).all():
         return
     far_mm, turned_deg = distance(start.hand_eye.camera, second.hand_eye.camera)
     board_mm, board_deg = distance(start.hand_eye.target, second.hand_eye.target)
-    if max(far_mm / 5, turned_deg, board_mm / 5, board_deg) < 1:
-        return
     one, two = (
         ", ".join(names[:3]) + (" ..." if len(names) > 3 else "") for names in (pairs.subset(start.inliers).names, rest.names)
     )

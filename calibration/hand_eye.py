@@ -66,16 +66,19 @@ def calibrate_pairs(pairs: PosePairs, mount: Mount | None = None, criteria: Crit
     return conclude(pairs, used, adjusted, errors, notes, criteria)
 
 
-def first_solution(pairs: PosePairs, mount: Mount | None) -> tuple[HandEye, np.ndarray, dict[int, str]]:
-    """Park's solution over the pairs that agree, which these are (n,), and notes on others by index.
+def first_solution(
+    pairs: PosePairs, mount: Mount | None, floor: np.ndarray = FLOOR
+) -> tuple[HandEye, np.ndarray, dict[int, str]]:
+    """Park's solution over the pairs that agree, which these are (n,), and notes on others by index. Pairs that fit to
+    within `floor` (2,) [m, rad] agree in any case.
 
     Raises UserError naming what is wrong with the pairs as a whole.
     """
     if len(pairs) < MIN_POSES:
         raise UserError(f"too few poses: expected at least {MIN_POSES}, found {len(pairs)}; take about 20")
-    refuse_mismatched_turns(pairs)
+    refuse_mismatched_turns(pairs, floor)
     refuse_poor_motion(pairs)
-    start = explained(pairs, mount)
+    start = explained(pairs, mount, floor)
     if start.inliers.sum() < MIN_POSES:
         raise UserError(
             f"too few poses: only {start.inliers.sum()} of {len(pairs)} pairs agree with each other, expected at least "

@@ -8,12 +8,14 @@ import numpy as np
 
 from calibration.acceptance import Criteria, Verdict
 from calibration.adjustment import adjust
+from calibration.board import Board
 from calibration.corners import LENS_BOUND, SeenCorners
-from calibration.detection import target_pose
+from calibration.detection import Detection, target_pose
 from calibration.hand_eye import Calibration, again_outliers, conclude, first_solution, left_out_errors
 from calibration.pairs import MIN_POSES, PosePairs, checked_pairs
 from calibration.recording import Lens
-from calibration.solvers import Mount
+from calibration.robust_start import FLOOR, FLOOR_OF_FREE_LENS
+from calibration.solvers import SOLVERS, Mount, solve
 from calibration.views import Views, check_scale
 
 
@@ -35,37 +37,48 @@ def calibrate_images(
 ) -> ImageCalibration:
     """Solve hand-eye calibration from detected boards. Raises UserError where the views do not tell."""
     scale = check_scale(views, given)
-    indices, seen = list(views.seen), views.straightened(given)
-    robot = views.recording.robot()[indices]
-    targets = np.array([target_pose(views.board, view, given.vector)[0] for view in seen])
-    pairs = checked_pairs(robot, targets, views.names())
-    start, used, notes = first_solution(pairs, mount)
-    hand_eye = start
+    robot = views.recording.robot()[list(views.seen)]
+    found = calibrate_detections(
+        views.board, views.straightened(given), robot, views.names(), given.vector, mount, criteria, lens_fixed
+    )
+    lens = found.adjusted.lens if len(found.adjusted.lens) else given.vector
+    sigma = np.sqrt(np.diag(found.adjusted.lens_covariance)) if len(found.adjusted.lens) else np.zeros(4)
+    better_lens = given.model_copy(update=dict(zip(("fx", "fy", "cx", "cy"), map(float, lens))))
+    return ImageCalibration(found, views, given, better_lens, sigma, scale)
+
+
+def calibrate_detections(
+    board: Board, seen: list[Detection], robot: np.ndarray, names: tuple[str, ...], given: np.ndarray, mount: Mount,
+    criteria: Criteria = Criteria(), lens_fixed: bool = False,
+) -> Calibration:  # fmt: skip
+    """The same from corners without distortion, seen from end effector poses `robot` (n, 4, 4) through the lens `given` (4,)."""
+    pairs = checked_pairs(robot, _targets(board, seen, given), names)
+    hand_eye, used, notes = first_solution(pairs, mount, FLOOR if lens_fixed else FLOOR_OF_FREE_LENS)
     for last in (False, True):
         chosen = [seen[index] for index in np.flatnonzero(used)]
         kept = pairs.subset(used)
-        adjusted = adjust(SeenCorners(views.board, chosen, given.vector, lens_fixed), kept.robot, hand_eye)
-        hand_eye = adjusted.hand_eye
-        lens = given.vector if lens_fixed else adjusted.lens
+        adjusted = adjust(SeenCorners(board, chosen, given, lens_fixed), kept.robot, hand_eye)
+        hand_eye, lens = adjusted.hand_eye, given if lens_fixed else adjusted.lens
         # With the lens as it was found the board is where it was.
-        better = np.array([target_pose(views.board, view, lens)[0] for view in chosen])
-        kept = PosePairs(kept.robot, better, kept.names)
-        errors = left_out_errors(kept, adjusted)
+        errors = left_out_errors(PosePairs(kept.robot, _targets(board, chosen, lens), kept.names), adjusted)
         again = again_outliers(errors)
         if last or not again.any() or (~again).sum() < MIN_POSES:
             break
         used[np.flatnonzero(used)[again]] = False
-    every = PosePairs(robot, np.array([target_pose(views.board, view, lens)[0] for view in seen]), pairs.names)
+    every = PosePairs(pairs.robot, _targets(board, seen, lens), names)
     found = conclude(every, used, adjusted, errors, notes, criteria)
-    # The closed forms are compared on what they would have had: the lens as given.
-    found = replace(found, solvers=conclude(pairs, used, adjusted, errors, notes, criteria).solvers)
-    sigma = np.zeros(4) if lens_fixed else np.sqrt(np.diag(adjusted.lens_covariance))
-    if not lens_fixed and np.any(np.abs(lens / given.vector - 1) > 0.98 * LENS_BOUND):
+    # The closed forms are shown with what they would have had: the lens as given.
+    found = replace(found, solvers={solver: solve(pairs.subset(used), mount, solver) for solver in SOLVERS})
+    if not lens_fixed and np.any(np.abs(lens / given - 1) > 0.98 * LENS_BOUND):
         reason = (
-            f"the intrinsics would have to change by more than {100 * LENS_BOUND:.0f} %: calibrate them first (robosteer calibrate "
-            "intrinsics)"
+            f"the intrinsics would have to change by more than {100 * LENS_BOUND:.0f} %: calibrate them first "
+            "(robosteer calibrate intrinsics)"
         )
         joined = reason if found.verdict.accepted else f"{reason}; {found.verdict.reason}"
         found = replace(found, verdict=Verdict(False, joined))
-    better_lens = given.model_copy(update=dict(zip(("fx", "fy", "cx", "cy"), map(float, lens))))
-    return ImageCalibration(found, views, given, better_lens, sigma, scale)
+    return found
+
+
+def _targets(board: Board, seen: list[Detection], lens: np.ndarray) -> np.ndarray:
+    """(n, 4, 4) board in the camera, view by view."""
+    return np.array([target_pose(board, view, lens)[0] for view in seen])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from calibration.adjustment import expected_covariance, information
 from calibration.acceptance import worst_sigma
+from calibration.adjustment import expected_covariance, information
 from calibration.board import Board
 from calibration.corners import SeenCorners
 from calibration.detection import Detection

@@ -18,16 +18,13 @@ import robosteer_sim  # noqa: F401
 import mujoco
 
 from calibration.acceptance import ellipsoid_scale
-from calibration.adjustment import adjust
 from calibration.board import Board
-from calibration.corners import SeenCorners
-from calibration.detection import BoardDetector, BoardNotFound, target_pose
+from calibration.detection import BoardDetector, BoardNotFound
 from calibration.hand_eye import mahalanobis
+from calibration.image_hand_eye import calibrate_detections
 from calibration.kinematics import forward
-from calibration.pairs import PosePairs
 from calibration.pose_set import candidates, lens_of
 from calibration.rigid import distance, moved, pose
-from calibration.solvers import HAND_EYE, ROBOT_WORLD, solve
 from robosteer_core.rig import load_rig
 from robosteer_sim.render import Renderer, intrinsics
 
@@ -65,17 +62,14 @@ def draw(board, seen, robots, lens, truth, generator, poses, robot_mm, robot_deg
     measured = moved(robots[picked], noise)
     wrong = lens * (1 + lens_part * generator.choice([-1, 1], 4))
     began = time.process_time()
-    targets = np.array([target_pose(board, view, wrong)[0] for view in chosen])
-    pairs = PosePairs(measured, targets, tuple(map(str, picked)))
-    start = solve(pairs, truth.mount, "park")
-    adjusted = adjust(SeenCorners(board, chosen, wrong), measured, start)
-    took = time.process_time() - began
-    others = {name: solve(pairs, truth.mount, name) for name in (*HAND_EYE, *ROBOT_WORLD)}
-    errors = {name: distance(found.camera, truth.camera) for name, found in others.items() if found is not None}
+    found = calibrate_detections(board, chosen, measured, tuple(map(str, picked)), wrong, truth.mount)
+    took, adjusted = time.process_time() - began, found.adjusted
+    errors = {name: distance(solved.camera, truth.camera) for name, solved in found.solvers.items() if solved is not None}
     inside = mahalanobis(truth.camera, adjusted) < ellipsoid_scale(adjusted.freedom)
     mm, deg = distance(adjusted.hand_eye.camera, truth.camera)
     return {
-        "mm": mm, "deg": deg, "inside": bool(inside), "cpu_s": took, "converged": adjusted.converged,
+        "mm": mm, "deg": deg, "inside": bool(inside), "cpu_s": took, "converged": adjusted.converged, "accepted": found.verdict.accepted,
+        "outliers": len(found.outliers), "loo_mm": found.quality.loo_mm,
         "best_mm": min(errors[name][0] for name in errors), "best_deg": min(errors[name][1] for name in errors),
         "park_mm": errors["park"][0], "park_deg": errors["park"][1], "sigmas": adjusted.sigmas,
     }  # fmt: skip
@@ -112,7 +106,8 @@ def main():
             "best_solver_median_mm": round(float(np.median(column["best_mm"])), 3),
             "better_mm": float((column["mm"] < column["best_mm"]).mean()), "better_deg": float((column["deg"] < column["best_deg"]).mean()),
             "inside_95": float(column["inside"].mean()), "converged": float(column["converged"].mean()),
-            "cpu_s_median": round(float(np.median(column["cpu_s"])), 3),
+            "accepted": float(column["accepted"].mean()), "outliers": float(column["outliers"].mean()),
+            "loo_mm_median": round(float(np.median(column["loo_mm"])), 3), "cpu_s_median": round(float(np.median(column["cpu_s"])), 3),
             "sigmas": {key: float(f"{np.median([row['sigmas'][key] for row in rows]):.3g}") for key in rows[0]["sigmas"]},
         }, indent=1), flush=True)  # fmt: skip
 

@@ -11,6 +11,7 @@ from calibration.adjustment import Chain, adjust
 from calibration.board import Board
 from calibration.corners import SeenCorners
 from calibration.detection import Detection
+from calibration.image_hand_eye import calibrate_detections
 from calibration.pose_set import projected
 from calibration.rigid import distance, exp, moved, pose
 from calibration.solvers import HandEye
@@ -178,3 +179,18 @@ def test_a_few_wrong_corners_change_little():
     assert within(spoilt.hand_eye.camera, clean.hand_eye.camera, 0.05, 0.01)
     assert distance(clean.hand_eye.camera, CAMERA_IN_HAND)[0] < 0.5
     assert (spoilt.weights["corner"] < 0.1).sum() == 6
+
+
+def test_lens_wrong_in_its_aspect_is_no_second_camera():
+    """fx 1 % too long and fy 1 % too short turn what is seen by degrees from pose to pose, as two mixed cameras would."""
+    board, pairs, random = Board(), make_pairs(target_mm=0, target_deg=0), np.random.default_rng(0)
+    truth = make_pairs(robot_mm=0, robot_deg=0, target_mm=0, target_deg=0).target
+    seen = [
+        Detection(np.arange(24), projected(board.corners, t, LENS) + random.normal(0, 0.05, (24, 2)), (1280, 720))
+        for t in truth
+    ]
+    given = LENS * (1.01, 0.99, 0.99, 1.01)
+    found = calibrate_detections(board, seen, pairs.robot, pairs.names, given, "hand")
+    assert found.verdict.accepted and found.used.all()
+    assert within(found.hand_eye.camera, CAMERA_IN_HAND, 1.0, 0.1)
+    assert not within(found.solvers["park"].camera, CAMERA_IN_HAND, 2.0, 0.2)
