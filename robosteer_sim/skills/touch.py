@@ -13,7 +13,7 @@ from robosteer_sim.skills.view import TIP_M, Move, View, funnel, leaning, over, 
 TAP_BACK_M = 0.004
 GAIN = 0.25
 #: A cup is pushed with the fingertips ahead of the hand, low above the table.
-_PUSH_LEAN_RAD = np.deg2rad(16)
+_PUSH_LEAN_RAD = np.deg2rad(8)
 _PUSH_HEIGHT_M = 0.032
 #: A hand that leans aside takes more of joint 7 than an upright one.
 _LEANING_MARGIN_RAD = 1.25
