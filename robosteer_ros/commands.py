@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 import typer
 
 
-def arm(rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)")) -> None:
+class ArmAction(str, Enum):
+    """What `robosteer arm` does: be the arm's process, or ask the one that is."""
+
+    HOLD, STATUS, STOP, HOME, RECOVER = "hold", "status", "stop", "home", "recover"
+
+
+def arm(
+    action: ArmAction = typer.Argument(
+        ArmAction.HOLD, help="hold: be the process that holds the arm; the others ask the running one: how it is, come to rest, "
+        "go home slowly, recover from the robot's errors after somebody has looked why"
+    ),
+    rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
+) -> None:  # fmt: skip
     """Hold the arm and the gripper of a rig; policies and the recorder command them through this process."""
+    import json
     import logging
 
     from robosteer_core.rig import load_rig
-    from robosteer_ros.hardware.arm.process import run
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    run(load_rig(rig), ready=lambda address: typer.echo(f"arm of rig {rig} ready, commands at {address}"))
+    config = load_rig(rig)
+    if action is ArmAction.HOLD:
+        from robosteer_ros.hardware.arm.process import run
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        run(config, ready=lambda address: typer.echo(f"arm of rig {rig} ready, commands at {address}"))
+        return
+    from robosteer_ros.hardware.arm.client import ArmClient
+
+    client = ArmClient(config)
+    try:
+        if action is ArmAction.STATUS:
+            typer.echo(json.dumps(client.status(), indent=2))
+        else:
+            getattr(client, action.value)()
+            typer.echo(f"arm of rig {rig}: {client.status()['mode']}")
+    finally:
+        client.close()
 
 
 def record(

@@ -31,7 +31,7 @@ def _lab_rig(rig: str) -> Rig:
 @app.command()
 def serve(
     rig: RigOption = "lab",
-    host: Annotated[str, typer.Option(help="Address on which the robot is reached.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address on which the robot is reached; the rig's own by default.")] = "",
     control: Annotated[str, typer.Option(help="host:port of the control socket; the rig's own by default.")] = "",
     pace: Annotated[str, typer.Option(help="free: as fast as it goes; real: at most wall time.")] = "free",
 ) -> None:
@@ -39,7 +39,7 @@ def serve(
     from robosteer_sim.lab_server import LabServer
 
     contract = _lab_rig(rig)
-    control = control or contract.lab.control
+    host, control = host or contract.arm.address, control or contract.lab.control
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda signal_number, _: stopped.append(signal_number))
@@ -106,18 +106,20 @@ def fault(
     given = _parameters(parameters or [])
     if clear and given:
         raise UserError("--clear takes the kind of fault alone, without parameters")
-    if not kind and not clear:
-        for name, model in faults.KINDS.items():
-            typer.echo(f"{name}: {model.__doc__}")
-            for parameter, meaning in faults.parameters_of(model).items():
-                typer.echo(f"    {parameter}: {meaning}")
     with LabLink(address, "fault") as link:
         if clear:
             found = link.clear(kind or None)
+        elif kind:
+            found = link.fault(kind, **given)
+            typer.echo(f"done: {' '.join([kind, *(parameters or [])])}")
         else:
-            found = link.fault(kind, **given) if kind else link.faults()
+            found = link.faults()
+            for name, model in faults.KINDS.items():
+                typer.echo(f"{name}: {model.__doc__}")
+                for parameter, meaning in faults.parameters_of(model).items():
+                    typer.echo(f"    {parameter}: {meaning}")
     lines = [" ".join([each.pop("kind"), *(f"{name}={value}" for name, value in each.items())]) for each in found]
-    typer.echo(f"faults in the lab at {address}: {'; '.join(lines) or 'none'}")
+    typer.echo(f"faults that last in the lab at {address}: {'; '.join(lines) or 'none'}")
 
 
 def _parameters(words: list[str]) -> dict[str, object]:

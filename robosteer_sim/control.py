@@ -71,7 +71,9 @@ class ControlServer:
         self._poller, self._answer, self._now_ns, self._scene = poller, answer, now_ns, scene
         self._participants: list[Participant] = []
         self._numbers = itertools.count()
-        host, port = address.rsplit(":", 1)
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise UserError(f"the address for lab control is host:port; found {address!r}")
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -200,7 +200,8 @@ class ArmController:
         except ArmFault as fault:
             # A robot at rest that falls silent for a second is no danger yet; one that stays silent is lost.
             self._unread += 1
-            logger.warning("no state of the robot: %s", fault)
+            if self._unread == 1:
+                logger.warning("no state of the robot: %s", fault)
             if self._unread >= LOST_AFTER_READS:
                 self._fault(fault)
             time.sleep(FAULT_PERIOD_S)
@@ -215,7 +216,10 @@ class ArmController:
                 self._error = None
                 self._enter("idle", "recovered")
             elif self._mode == "fault":
-                raise UserError(f"the arm is in fault ({self._error}): look why, then recover it before it may {request.name}")
+                raise UserError(
+                    f"the arm is in fault ({self._error}): look why, then recover it before it may {request.name}: "
+                    f"`robosteer arm recover --rig {self._rig.name}`"
+                )
             elif request.name == "start":
                 self._track(request)
             elif request.name == "home":
