@@ -44,7 +44,3 @@ def expand(name: str, node_name: str, namespace: str, is_service: bool = False) 
     if not all(map(_TOKEN.fullmatch, absolute[1:].split("/"))):
         raise error(name, "each part must be alphanumerics and '_', and must not start with a number")
     return absolute
-
-
-def is_hidden(name: str) -> bool:
-    return any(part.startswith("_") for part in name.split("/") if part)

@@ -15,6 +15,7 @@ from robosteer_ros.ros.dds.context import Context, get_default_context
 from robosteer_ros.ros.dds.entity import Entity, GuardCondition
 from robosteer_ros.ros.dds.graph import hash_data
 from robosteer_ros.ros.dds.messages import Message, message_class
+from robosteer_ros.ros.dds.node_graph import NodeGraph
 from robosteer_ros.ros.dds.node_parameters import NodeParameters, ParameterEvent
 from robosteer_ros.ros.dds.parameter import Parameter
 from robosteer_ros.ros.dds.parameter_service import ParameterService
@@ -34,7 +35,7 @@ from robosteer_ros.ros.dds.timer import Rate, Timer
 _keys = count(1)
 
 
-class Node(NodeParameters):
+class Node(NodeParameters, NodeGraph):
     """A name on the graph, with publishers, subscriptions, services, clients, timers and parameters."""
 
     def __init__(
@@ -272,55 +273,6 @@ class Node(NodeParameters):
                 entity.destroy()
         self._entities.clear()
         self._publishers.clear()
-
-    # What others have.
-
-    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        return self._resolve(topic, only_expand, is_service=False)
-
-    def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        return self._resolve(service, only_expand, is_service=True)
-
-    def _resolve(self, name: str, only_expand: bool, is_service: bool) -> str:
-        absolute = names.expand(name, self._name, self._namespace, is_service)
-        return absolute if only_expand else self._arguments.topic(absolute, self._name, self._namespace, is_service)
-
-    def get_node_names(self) -> list[str]:
-        return [name for name, _ in self._context.graph.nodes()]
-
-    def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
-        return self._context.graph.nodes()
-
-    def get_topic_names_and_types(self, no_demangle: bool = False) -> list[tuple[str, list[str]]]:
-        return self._context.graph.names_and_types(("rt",))
-
-    def get_service_names_and_types(self) -> list[tuple[str, list[str]]]:
-        return self._context.graph.names_and_types(("rq", "rr"))
-
-    def get_publisher_names_and_types_by_node(self, node_name: str, node_namespace: str, no_demangle: bool = False) -> list:
-        return self._by_node(node_name, node_namespace, ("rt",), readers=False)
-
-    def get_subscriber_names_and_types_by_node(self, node_name: str, node_namespace: str, no_demangle: bool = False) -> list:
-        return self._by_node(node_name, node_namespace, ("rt",), readers=True)
-
-    def get_service_names_and_types_by_node(self, node_name: str, node_namespace: str) -> list:
-        return self._by_node(node_name, node_namespace, ("rq",), readers=True)
-
-    def _by_node(self, name: str, namespace: str, kinds: tuple[str, ...], readers: bool) -> list:
-        graph = self._context.graph
-        return graph.names_and_types(kinds, graph.endpoints_of_node(name, namespace, readers))
-
-    def count_publishers(self, topic_name: str) -> int:
-        return self._context.graph.count(self.resolve_topic_name(topic_name), True)
-
-    def count_subscribers(self, topic_name: str) -> int:
-        return self._context.graph.count(self.resolve_topic_name(topic_name), False)
-
-    def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list:
-        return self._context.graph.endpoint_infos(self.resolve_topic_name(topic_name), True)
-
-    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list:
-        return self._context.graph.endpoint_infos(self.resolve_topic_name(topic_name), False)
 
 
 def _message_name(msg_type: type) -> str:

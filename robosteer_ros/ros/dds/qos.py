@@ -91,7 +91,6 @@ def from_dds(qos: Qos) -> QoSProfile:
 
 
 qos_profile_system_default = QoSProfile(depth=10)
-qos_profile_default = QoSProfile(depth=10)
 qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 qos_profile_services_default = QoSProfile(depth=10)
 qos_profile_parameters = QoSProfile(depth=1000)
