@@ -14,6 +14,9 @@ import pytest
 
 PATIENCE_S = 20
 
+# From Jazzy on, the classes that rosidl generates check what they are given where this is set before they are imported.
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def domain():
