@@ -1,7 +1,8 @@
 """Python classes of ROS messages and services, behaving as those that rosidl generates.
 
 Keyword constructors, defaults, constants, `get_fields_and_field_types()`, and every assignment checked: AssertionError as
-rosidl raises it (from Jazzy on with ROS_PYTHON_CHECK_FIELDS=1 alone; here always). Numeric sequences are `array.array`, numeric arrays of fixed length numpy arrays.
+rosidl raises it (from Jazzy on with ROS_PYTHON_CHECK_FIELDS=1 alone; here always). Numeric sequences are `array.array`,
+numeric arrays of fixed length are numpy arrays.
 """
 
 from __future__ import annotations
