@@ -204,11 +204,24 @@ class LabServer:
         if seed < 0:
             raise UserError(f"a seed is a whole number of at least 0; found {seed}")
         # Beside this thread, because on a busy machine it takes longer than a client waits for a sign of life.
-        building = threading.Thread(target=self._world.reset, args=(task, seed, variation))
+        failed: list[Exception] = []
+
+        def build() -> None:
+            try:
+                self._world.reset(task, seed, variation)
+            except Exception as error:  # noqa: BLE001  (answered)
+                failed.append(error)
+
+        building = threading.Thread(target=build)
         building.start()
         while building.is_alive():
             building.join(_REPEAT_S)
             self._robot.repeat_state()
+        if failed:
+            raise UserError(
+                f"the scene of {task!r}, seed {seed}, variation {variation!r} cannot be put up ({type(failed[0]).__name__}: "
+                f"{failed[0]}); the one before stays: take another seed"
+            ) from failed[0]
         self._faults.clear()
         self._robot.reset()
         self._gripper.reset()

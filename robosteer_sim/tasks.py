@@ -209,6 +209,8 @@ def _around_the_drawer(task: Task, random: np.random.Generator) -> tuple[Item, .
     items = [drawer]
     for kind in ("cube", "bowl"):
         position = place_around(random, discs)
+        if position is None:
+            raise UserError(f"found no place on the table for a {kind} beside the drawer")
         items.append(_item(random, kind, _other(random), position))
         discs.append((position, 0.12))
     return tuple(items)

@@ -38,8 +38,17 @@ class World:
     def reset(self, task: str, seed: int, variation: str = "none") -> None:
         """Put up the scene of (task, seed, variation), with the arm at rest near home and the gripper closed.
 
-        Raises UserError for an unknown task or variation.
+        Raises UserError for an unknown task or variation. Whatever is raised, the scene before stays up.
         """
+        before = dict(vars(self))
+        try:
+            self._put_up(task, seed, variation)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _put_up(self, task: str, seed: int, variation: str) -> None:
         self.goal = parse(task)
         self.scene = sample_scene(task, seed, variation)
         self.task, self.seed, self.variation = self.goal.instruction, seed, variation

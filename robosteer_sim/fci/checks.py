@@ -18,10 +18,11 @@ from typing import NamedTuple
 from robosteer_sim.fci.limits import ArmLimits
 from robosteer_sim.fci.wire import RobotError
 
+#: What the robot takes commands by, seconds.
+CYCLE_S = 0.001
 #: Clients command from the states they are told, in single precision: what rounding may add to an angle (up to 4.6 rad, the
 #: step of a float32 there is 4.8e-7) and to a position or the angle of a rotation (up to 1), at most.
 ROUNDED_RAD, _ROUNDED_TRANSLATION, _ROUNDED_ROTATION = 2.4e-7, 6e-8, 1.2e-7
-_CYCLE_S = 0.001
 #: The same for torques up to 87 Nm, as a rate.
 _ROUNDED_NM_PER_S = 0.01
 #: The measured velocity may pass the limit by this much, rad/s: the limit is exact, a measurement is not.
@@ -29,6 +30,7 @@ _MEASURED_MARGIN = 0.1
 #: How far a motion's first command may lie from where the arm is held: rad for joints and elbow, m and rad for a pose. What
 #: the robot allows is not published; these are what `franka-sim` assumes.
 START_JOINT_RAD, START_TRANSLATION_M, START_ROTATION_RAD, START_ELBOW_RAD = 0.1, 0.05, 0.1, 0.1
+_AT_REST = (0.0,) * 6
 
 
 class Names(NamedTuple):
@@ -72,7 +74,7 @@ class Checks:
 
     def __init__(self, limits: ArmLimits) -> None:
         self.limits = limits
-        velocity, acceleration, jerk = (ROUNDED_RAD / _CYCLE_S**order for order in (1, 2, 3))
+        velocity, acceleration, jerk = (ROUNDED_RAD / CYCLE_S**order for order in (1, 2, 3))
         self._tolerance = velocity
         self._ranges = tuple(
             (low - ROUNDED_RAD, high + ROUNDED_RAD) for low, high in zip(limits.position_low, limits.position_high)
@@ -87,12 +89,12 @@ class Checks:
             )
         )
         self._translation, self._rotation = (
-            [largest + rounded / _CYCLE_S**order for order, largest in enumerate(derivatives, 1)]
+            [largest + rounded / CYCLE_S**order for order, largest in enumerate(derivatives, 1)]
             for derivatives, rounded in (
                 (limits.translation, _ROUNDED_TRANSLATION), (limits.rotation, _ROUNDED_ROTATION)
             )
         )  # fmt: skip
-        self._elbow = tuple(largest + ROUNDED_RAD / _CYCLE_S**order for order, largest in enumerate(limits.elbow, 1))
+        self._elbow = tuple(largest + ROUNDED_RAD / CYCLE_S**order for order, largest in enumerate(limits.elbow, 1))
 
     def joints(
         self, names: Names, before: Sequence[float], q: Sequence[float], dq: Sequence[float], ddq: Sequence[float],
@@ -146,6 +148,13 @@ class Checks:
         if speed > self.limits.translation.velocity:
             return RobotError.CARTESIAN_VELOCITY_VIOLATION
         return None
+
+    def finish(self, names: Names, dq: Sequence[float], twist: Sequence[float] | None) -> RobotError | None:
+        """A motion that is called finished while its command goes at `dq` (7,) and, where that is a pose, `twist` (6,): the
+        robot takes it for a step to rest (libfranka issue 137: "Motion finished commanded, but the robot is still moving!")."""
+        if twist is not None:
+            return self.cartesian(names, _AT_REST, [speed / CYCLE_S for speed in twist], _AT_REST)
+        return names.acceleration if _beyond([speed / CYCLE_S for speed in dq], self._acceleration) else None
 
     def outside(self, q: Sequence[float]) -> bool:
         """Whether a joint is out of its range."""

@@ -13,13 +13,12 @@ import mujoco
 import numpy as np
 
 from robosteer_sim.fci import checks
-from robosteer_sim.fci.checks import Checks, Names
+from robosteer_sim.fci.checks import CYCLE_S, Checks, Names
 from robosteer_sim.fci.kinematics import ArmKinematics, elbow_sign, moved_by, twist_between
 from robosteer_sim.fci.wire import Generator, RobotError
 
 #: Deceleration with which the robot stops by itself, rad/s^2.
 STOP_RAD_PER_S2 = 10.0
-CYCLE_S = 0.001
 _DAMPING = 1e-6
 _EYE = np.eye(3)
 #: What rounding to single precision does to an acceleration at most, rad/s^2 (checks.py).
@@ -55,6 +54,14 @@ class Reference(ABC):
 
     def measured(self, q: np.ndarray, dq: np.ndarray, pose: np.ndarray) -> None:
         """What the arm does while the client commands torques; for a reference that has no motion of its own."""
+
+    def finish(self) -> RobotError | None:
+        """The client calls its motion finished; returns the limit that is violated where it is not at rest."""
+
+    def goes_on(self, dq: np.ndarray) -> None:
+        """Begin at joint velocities `dq` (7,) rad/s instead of at rest."""
+        self.dq = dq.copy()
+        self.twist = self.kinematics.jacobian() @ dq
 
     @abstractmethod
     def extrapolate(self, seconds: float) -> RobotError | None:
@@ -132,6 +139,9 @@ class JointPositionReference(Reference):
     def extrapolate(self, seconds: float) -> RobotError | None:
         return self._move_to(self.q + seconds * (self.dq + seconds * _significant(self.ddq)), seconds)
 
+    def finish(self) -> RobotError | None:
+        return self.limits.finish(self._names, self.dq.tolist(), None)
+
     def _move_to(self, q: np.ndarray, seconds: float) -> RobotError | None:
         error = self._follow_joints(q, seconds, self._names)
         self._cycle_s = seconds
@@ -191,6 +201,9 @@ class CartesianReference(Reference):
             elbow = position + seconds * (velocity + seconds * acceleration)
         twist = self.twist + seconds * _significant(self.acceleration)
         return self._move_to(moved_by(self.pose, twist, seconds), seconds, elbow)
+
+    def finish(self) -> RobotError | None:
+        return self.limits.finish(self._names, self.dq.tolist(), self.twist.tolist())
 
     def _is_elsewhere(self, pose: np.ndarray) -> bool:
         away = twist_between(self.pose, pose, 1.0)

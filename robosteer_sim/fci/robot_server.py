@@ -13,10 +13,10 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
+from robosteer_sim.fci.checks import CYCLE_S
 from robosteer_sim.fci.firmware import Firmware
 from robosteer_sim.fci.link_faults import LinkFaults
 from robosteer_sim.fci.port import FciPort
-from robosteer_sim.fci.reference import CYCLE_S
 from robosteer_sim.fci.requests import answer
 from robosteer_sim.fci.wire import Controller, Generator, Mode, MoveStatus, RobotError, Status
 from robosteer_sim.panda.model_library import library_path
@@ -254,7 +254,11 @@ class RobotServer:
         if answered < self._begin_id:
             return  # A late one of the motion before.
         if packet[self._motion_finished] or packet[self._torque_finished]:
-            self._end(MoveStatus.SUCCESS)
+            error = self.firmware.finish()
+            if error is None:
+                self._end(MoveStatus.SUCCESS)
+            else:
+                self.reflex(error)
         elif self.phase is Phase.STARTING:
             self._first_command(answered)
         elif answered != self._message_id:

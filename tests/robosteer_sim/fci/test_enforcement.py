@@ -54,6 +54,9 @@ CASES = {
     "joint_position_motion_generator_start_pose_invalid": ("joint_position", positions(1, still, 0.2)),
     "joint_motion_generator_position_limits_violation": ("joint_position", positions(7, jump)),
     "joint_motion_generator_velocity_limits_violation": ("joint_position", positions(7, ramp(9.5, 4000, 900))),
+    "joint_motion_generator_velocity_discontinuity at the end": ("joint_position", positions(7, ramp(2.0, 3000, 300)), 200),
+    "joint_motion_generator_acceleration_discontinuity at the end": ("joint_velocity", listed(joint(7, ramp(2.0, 3000, 300))), 200),
+    "cartesian_motion_generator_velocity_discontinuity at the end": ("cartesian_pose", poses(Z, ramp(0.5, 500, 300)), 200),
     "joint_motion_generator_velocity_discontinuity": ("joint_position", positions(7, step)),
     "joint_motion_generator_acceleration_discontinuity": ("joint_position", positions(7, ramp(9.0, 6500, 60))),
     "joint_motion_generator_acceleration_discontinuity of velocities": ("joint_velocity", listed(joint(7, step))),
@@ -143,6 +146,7 @@ def test_a_violated_limit_is_named_recovered_from_and_over(client, link, name):
     expected = name.partition(" ")[0]
     assert f'["{expected}"]' in outcome["error"]
     assert outcome["mode"] == "Reflex"
+    assert ("Motion finished commanded, but the robot is still moving!" in outcome["error"]) == name.endswith("at the end")
     np.testing.assert_allclose(outcome["moved_by"], -0.05, atol=1e-3)
 
 

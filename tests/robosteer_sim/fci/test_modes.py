@@ -19,6 +19,8 @@ from franky import (
     Robot,
 )
 
+from robosteer_core.runtime.json_lines import Refused
+from robosteer_core.runtime.lab_link import LabLink
 from robosteer_sim.lab_server import LabServer
 
 _numbers = itertools.count(1)
@@ -30,6 +32,7 @@ class Lab:
     def __init__(self, rig):
         self.host = f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.{next(_numbers) + 200}"
         self._server = LabServer(rig, self.host, f"{self.host}:0")
+        self.control_address = self._server.control_address
         self._orders, self._over = SimpleQueue(), threading.Event()
         self._thread = threading.Thread(target=self._server.run, args=(self._attend,))
         self._thread.start()
@@ -181,3 +184,20 @@ def _end_effector():
     from franky import Frame
 
     return Frame.EndEffector
+
+
+def test_a_scene_that_cannot_be_put_up_is_an_error_and_the_one_before_stays(here, robot, monkeypatch):
+    with LabLink(here.control_address, "test") as link:
+        before = link.truth()
+
+        def broken(*_):
+            raise RuntimeError("no such mesh")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("robosteer_sim.world.build", broken)
+            with pytest.raises(Refused, match="'pick up the mug', seed 3.*RuntimeError: no such mesh.*the one before stays"):
+                link.reset("pick up the mug", 3)
+        after = link.truth()
+        assert all(after[name] == before[name] for name in ("task", "seed", "variation", "instruction", "generation", "forms"))
+        robot.move(JointMotion([0.02] * 7, ReferenceType.Relative))
+        assert link.reset("pick up the mug", 3)["generation"] == before["generation"] + 1
