@@ -128,7 +128,7 @@ class Firmware:
                 return RecoveryStatus.MANUAL_RECOVERY_REQUIRED
             self.mode = Mode.IDLE
             self.state["errors"] = 0
-            self.contact.forget()
+        self.contact.forget()
         return RecoveryStatus.SUCCESS
 
     def user_stop(self, pressed: bool) -> None:

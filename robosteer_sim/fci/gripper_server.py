@@ -27,6 +27,8 @@ TEMPERATURE_C = 25
 STILL_MS, STILL_M = 60, 2e-5
 #: How far from the width asked for a Move may end.
 _REACHED_M = 0.003
+#: A grasp is one for as long as the fingers stay this close to the width at which they were stopped.
+_HELD_M = 0.002
 #: Wall time between two states, and while nothing changes. Who reads the width waits for the next state.
 _STATE_S, _STILL_STATE_S, _STATES_UNTIL_STILL = 0.002, 0.010, 20
 
@@ -54,6 +56,7 @@ class GripperServer:
         self._message_id = 0
         self._job: _Job | None = None
         self._grasping = self._jammed = False
+        self._grasped_m = 0.0
         self._sent_at, self._sent_since_step = 0.0, 0
         self._port = FciPort(
             host, wire.GRIPPER_PORT, wire.GRIPPER_VERSION, wire.GRIPPER_HEADER, "<H", poller,
@@ -117,6 +120,8 @@ class GripperServer:
         self._sent_since_step = 0
         job = self._job
         if job is None:
+            if self._grasping and abs(self._world.gripper_width() - self._grasped_m) > _HELD_M:
+                self._grasping = False
             return
         width = self._world.gripper_width()
         # Measured from where it last moved on, not from the step before: the slowest moves make 10 um in a step.
@@ -131,7 +136,7 @@ class GripperServer:
         elif job.command == GripperCommand.GRASP:
             # Something is held when the fingers were stopped within the tolerance of the width asked for.
             self._grasping = job.width_m - job.inner_m <= width <= job.width_m + job.outer_m
-            reached = self._grasping
+            reached, self._grasped_m = self._grasping, width
         else:
             reached = abs(width - job.width_m) < _REACHED_M
         self._end(GripperStatus.SUCCESS if reached else GripperStatus.UNSUCCESSFUL)
@@ -161,6 +166,7 @@ class GripperServer:
         self._world.gripper_move(0.0 if closes else job.width_m, speed_m_s, force_n)
 
     def _stop(self, command_id: int) -> None:
+        self._grasping = False
         self._world.gripper_move(self._world.gripper_width(), MAX_SPEED_M_PER_S, MOVE_FORCE_N)
         if self._job is not None:
             self._end(GripperStatus.ABORTED)

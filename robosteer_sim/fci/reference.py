@@ -205,6 +205,11 @@ class CartesianReference(Reference):
     def finish(self) -> RobotError | None:
         return self.limits.finish(self._names, self.dq.tolist(), self.twist.tolist())
 
+    def goes_on(self, dq: np.ndarray) -> None:
+        super().goes_on(dq)
+        # As the inverse kinematics would go on.
+        self.dq = self._joint_step(moved_by(self.pose, self.twist, CYCLE_S), None) / CYCLE_S
+
     def _is_elsewhere(self, pose: np.ndarray) -> bool:
         away = twist_between(self.pose, pose, 1.0)
         return (

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import socket
+import stat
 import threading
 import time
 
@@ -159,7 +160,11 @@ class PandaPyDriver(ArmDriver):
             self._motion = "stop"
         if motion == "tracking":
             # Held where it is now the arm comes to rest softly; only then the robot's own controller takes over.
-            self.track(self.read().end_effector, np.zeros(6))
+            try:
+                self.track(self.read().end_effector, np.zeros(6))
+            except ArmFault:
+                # It is held at the last set-point; what the fault is shows while the tracking ends.
+                logger.warning("where the arm is cannot be told as it is stopped", exc_info=True)
         ending = self._end_tracking if motion == "tracking" else self._end_home
         threading.Thread(target=ending, name="coming to rest", daemon=True).start()
 
@@ -196,7 +201,7 @@ class PandaPyDriver(ArmDriver):
             if not _LOST.search(str(fault)):
                 raise
             logger.warning("the robot at %s does not answer (%s): connecting anew", self._config.address, fault)
-            _hang_up(FCI_PORT)
+            _hang_up(self._config.address)
             self._panda = self._connect()
         try:
             self._panda.get_robot().automatic_error_recovery()
@@ -221,12 +226,15 @@ class PandaPyDriver(ArmDriver):
         self._failure = None
 
 
-def _hang_up(port: int) -> None:
-    """Shut this process's connections to `port`: the robot takes one client, and a Panda cannot be let go."""
-    for number in os.listdir("/proc/self/fd"):
+def _hang_up(address: str) -> None:
+    """Shut this process's connections to the robot at `address`: it takes one client, and a Panda cannot be let go."""
+    robot = {found[4] for found in socket.getaddrinfo(address, FCI_PORT, socket.AF_INET, socket.SOCK_STREAM)}
+    for number in map(int, os.listdir("/proc/self/fd")):
         try:
-            with socket.socket(fileno=os.dup(int(number))) as end:
-                if end.type == socket.SOCK_STREAM and end.getpeername()[1] == port:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as end:
+                if end.family == socket.AF_INET and end.type == socket.SOCK_STREAM and end.getpeername() in robot:
                     end.shutdown(socket.SHUT_RDWR)
         except OSError:
-            continue  # no socket, or one that is not connected
+            continue  # closed since, or not connected

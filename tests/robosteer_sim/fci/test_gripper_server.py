@@ -1,5 +1,6 @@
 """The simulated hand through franky."""
 
+import os
 import threading
 import time
 from contextlib import closing
@@ -7,6 +8,12 @@ from contextlib import closing
 import franky
 import numpy as np
 import pytest
+
+from robosteer_sim.fci import wire
+from robosteer_sim.fci.gripper_server import GripperServer
+from robosteer_sim.fci.wire import GripperCommand
+from robosteer_sim.poller import Poller
+from robosteer_sim.world import World
 
 TASK = "pick up the red cube"
 
@@ -131,3 +138,37 @@ def test_a_hand_that_closes_its_connection_is_a_network_error_and_can_be_had_aga
     with pytest.raises(franky.NetworkException):
         gripper.move(0.02, 0.1)
     assert franky.Gripper(lab.host).move(0.02, 0.1)
+
+
+def test_an_object_that_is_torn_out_of_the_hand_is_no_longer_grasped_and_neither_is_one_after_a_stop(lab_rig):
+    def let_run(hand, steps):
+        for _ in range(steps):
+            world.step(np.zeros(7))
+            hand.after_step()
+
+    def grasp(hand):
+        hand._handle(GripperCommand.GRASP, 1, wire.GRASP_REQUEST.pack(0.035, 0.015, 0.015, 0.1, 40.0))
+        let_run(hand, 1500)
+        return hand._grasping
+
+    world = World(lab_rig)
+    world.reset(TASK, 0)
+    hand = GripperServer(world, f"127.{os.getpid() % 250 + 1}.9.1", Poller(), lambda _: None, lambda _: None)
+    with closing(hand):
+        hand._handle(GripperCommand.MOVE, 1, wire.MOVE_GRIPPER_REQUEST.pack(0.08, 0.1))
+        let_run(hand, 1200)
+        joint = world.model.joint("red_cube")
+        cube_body = world.model.body("red_cube")
+        world.data.xfrc_applied[cube_body.id, 2] = 9.81 * cube_body.mass[0]  # it waits for the fingers
+        cube = slice(joint.qposadr[0], joint.qposadr[0] + 7)
+        world.data.qpos[cube] = [*world.end_effector_pose()[:3, 3], 1, 0, 0, 0]
+        world.data.qvel[joint.dofadr[0] : joint.dofadr[0] + 6] = 0
+        assert grasp(hand)
+        let_run(hand, 500)
+        assert hand._grasping
+        hand._handle(GripperCommand.STOP, 2, b"")
+        assert not hand._grasping
+        assert grasp(hand)
+        world.data.xfrc_applied[cube_body.id, 2] = -200.0
+        let_run(hand, 500)
+        assert not hand._grasping and world.gripper_width() < 0.01
