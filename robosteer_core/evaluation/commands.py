@@ -15,14 +15,23 @@ def evaluate(
     ] = None,
     policy: Annotated[list[str], typer.Option(help="checkpoint folder, `scripted`, ws://host:port (openpi's protocol); repeatable")] = [],  # noqa: B006
     adapter: Annotated[list[str], typer.Option(help="adapter folder of the --policy in the same place; `none` for none")] = [],  # noqa: B006
-    task: Annotated[list[str], typer.Option(help="an instruction, or `all`; repeatable")] = ["all"],  # noqa: B006
-    variation: Annotated[list[str], typer.Option(help="none, axes joined by +, or `all` for every one of them; repeatable")] = ["none"],  # noqa: B006
+    task: Annotated[list[str], typer.Option(help="an instruction, or `all`, which is the default; repeatable")] = [],  # noqa: B006
+    variation: Annotated[
+        list[str], typer.Option(help="none, which is the default, axes joined by +, or `all` for every one of them; repeatable")
+    ] = [],  # noqa: B006
     trials: Annotated[int, typer.Option(min=1, help="per policy, task and variation, on the same seeds for all")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="seed of the first trial")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder of the results; trials that it holds are not repeated")] = None,
     json_out: Annotated[str, typer.Option("--json", help="file for the list of results, - for the standard output")] = "",
     through: Annotated[str, typer.Option(help="lab: inside this process; arm: through FCI and the arm's process")] = "lab",
-    processes: Annotated[int, typer.Option(min=1, help="at work at once; outcomes do not depend on it")] = 1,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default=False,
+            help="at work at once, each with the policies in its memory; outcomes do not depend on it; without it one per core, at "
+            "most 4, and through the arm 1",
+        ),
+    ] = None,  # fmt: skip
     videos: Annotated[int, typer.Option(min=0, help="film all trials of this many seeds")] = 0,
     failures: Annotated[int, typer.Option(min=0, help="film this many failures of each cell")] = 3,
     rig: Annotated[str, typer.Option(help="rig: a YAML file, or the name of one in launch/")] = "lab",
@@ -39,15 +48,27 @@ def evaluate(
     from robosteer_core.evaluation.conditions import grid, load_conditions
     from robosteer_core.evaluation.evaluation import Evaluation, summary
     from robosteer_core.evaluation.grid_report import write_grid_report
+    from robosteer_core.evaluation.page import write_text
     from robosteer_core.evaluation.table import write_table
+    from robosteer_core.evaluation.worker import default_processes
     from robosteer_core.rig import load_rig
 
     if (conditions is None) == (not policy):
         raise UserError("give what to try: either a YAML file of conditions or --policy (a checkpoint folder, scripted, ws://host:port)")
+    words_of_cells = {"--task": task, "--variation": variation, "--adapter": adapter}
+    if conditions is not None and any(words_of_cells.values()):
+        given = ", ".join(name for name, value in words_of_cells.items() if value)
+        raise UserError(f"a file of conditions says itself what is tried: leave out {given}, or write it into {conditions}")
+    if json_out not in ("", "-") and Path(json_out).is_dir():
+        raise UserError(f"--json {json_out} is a folder; give a file, or - for the standard output")
     if json_out not in ("", "-") and not Path(json_out).resolve().parent.is_dir():
         raise UserError(f"no folder for --json {json_out}: make {Path(json_out).resolve().parent}, or give - for the standard output")
     catalogue = load_catalogue()
-    specs, cells = load_conditions(conditions) if conditions else grid(policy, adapter, task, variation, catalogue)
+    if conditions:
+        specs, cells = load_conditions(conditions, catalogue)
+    else:
+        specs, cells = grid(policy, adapter, task or ["all"], variation or ["none"], catalogue)
+    processes = processes or default_processes(through)
     words = Console(stderr=True)
     with Evaluation(load_rig(rig), specs, cells, trials, seed, out, through, processes, videos, failures, catalogue) as evaluation:
         with Progress(console=words) as progress:
@@ -66,4 +87,4 @@ def evaluate(
     if json_out == "-":
         typer.echo(json.dumps(rows, indent=1))
     elif json_out:
-        Path(json_out).write_text(json.dumps(rows, indent=1) + "\n")
+        write_text(Path(json_out), json.dumps(rows, indent=1) + "\n")

@@ -16,14 +16,14 @@ Plan = tuple[dict[str, PolicySpec], tuple[Cell, ...]]
 
 
 class Condition(PolicySpec):
-    """A policy on one task, under a name of its own."""
+    """A policy on one task, or on `all`, under a variation or `all` of them, under a name of its own."""
 
     task: str
     variation: str = "none"
 
 
-def load_conditions(path: Path) -> Plan:
-    """Read a YAML list of conditions. Raises UserError naming the file and the entry that is wrong."""
+def load_conditions(path: Path, catalogue: Catalogue) -> Plan:
+    """Read a YAML list of conditions. Raises UserError naming the file and the entry that is wrong, or the unknown task."""
     if not path.is_file():
         raise UserError(f"no file of conditions at {path}; expected a YAML list of name, policy, adapter, images, task, variation")
     try:
@@ -34,7 +34,7 @@ def load_conditions(path: Path) -> Plan:
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: expected conditions with distinct names, found: {', '.join(names) or 'none'}")
     specs = {c.name: PolicySpec(name=c.name, policy=c.policy, adapter=c.adapter, images=c.images) for c in conditions}
-    return specs, tuple(Cell(policy=c.name, task=c.task, variation=c.variation) for c in conditions)
+    return specs, tuple(cell for c in conditions for cell in _cells([c.name], [c.task], [c.variation], catalogue))
 
 
 def grid(policies: list[str], adapters: list[str], tasks: list[str], variations: list[str], catalogue: Catalogue) -> Plan:
@@ -47,5 +47,9 @@ def grid(policies: list[str], adapters: list[str], tasks: list[str], variations:
         if name in specs:
             raise UserError(f"the policy {name!r} is named twice; name each once")
         specs[name] = PolicySpec(name=name, policy=policy, adapter=None if adapter == "none" else Path(adapter))
+    return specs, _cells(list(specs), tasks, variations, catalogue)
+
+
+def _cells(policies: list[str], tasks: list[str], variations: list[str], catalogue: Catalogue) -> tuple[Cell, ...]:
     tasks, variations = expand_tasks(catalogue, tasks), expand_variations(catalogue, variations)
-    return specs, tuple(Cell(policy=name, task=task, variation=variation) for name in specs for task in tasks for variation in variations)
+    return tuple(Cell(policy=name, task=task, variation=variation) for name in policies for task in tasks for variation in variations)

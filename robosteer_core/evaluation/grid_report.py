@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 from robosteer_core.evaluation import plot
 from robosteer_core.evaluation.comparison import compare_policies
 from robosteer_core.evaluation.failure import FAILURE_CLASSES
+from robosteer_core.evaluation.page import data_uri, write_text
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.evaluation.trials import Cell, Trial, TrialRecord
 
@@ -36,7 +36,7 @@ def write_grid_report(
             pictures["variations"] = _forest(records, "variation", variations, policies, Path(folder))
         if failed:
             plot.failures(classes, Path(folder) / "failures.png")
-            pictures["failures"] = _data_uri(Path(folder) / "failures.png", "image/png")
+            pictures["failures"] = data_uri(Path(folder) / "failures.png")
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     page = templates.get_template("grid_report.html").render(
         records=records, policies=policies, tasks=tasks, variations=variations, about=about, pictures=pictures, short=short,
@@ -48,9 +48,7 @@ def write_grid_report(
         times={policy: _times([r for r in records if r.trial.policy == policy]) for policy in policies},
         videos=_videos(path.parent, failed, video), seeds=sorted({record.trial.seed for record in records}),
     )  # fmt: skip
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, page)
 
 
 def short(policy: str) -> str:
@@ -67,7 +65,7 @@ def _forest(records: Sequence[TrialRecord], key: str, values: Sequence[str], pol
     groups = {value: {short(p): _rate(records, policy=p, **{key: value}) for p in policies} for value in values}
     groups = {value: {name: rate for name, rate in rates.items() if rate} for value, rates in groups.items()}
     plot.forest({value: rates for value, rates in groups.items() if rates}, folder / f"{key}.png")
-    return _data_uri(folder / f"{key}.png", "image/png")
+    return data_uri(folder / f"{key}.png")
 
 
 def _classes(failed: Sequence[TrialRecord], policies: Sequence[str], tasks: Sequence[str]) -> dict[tuple[str, str], Counter]:
@@ -94,9 +92,5 @@ def _videos(folder: Path, failed: Sequence[TrialRecord], video: Callable[[Trial]
         file = video(record.trial)
         if file.is_file():
             left -= file.stat().st_size
-            found.append((record, _data_uri(file, "video/mp4") if left > 0 else os.path.relpath(file, folder)))
+            found.append((record, data_uri(file) if left > 0 else os.path.relpath(file, folder)))
     return found
-
-
-def _data_uri(file: Path, kind: str) -> str:
-    return f"data:{kind};base64,{b64encode(file.read_bytes()).decode()}"

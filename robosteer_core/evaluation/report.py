@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from robosteer_core.errors import UserError
+from robosteer_core.evaluation.page import data_uri, write_text
 from robosteer_core.evaluation.statistics import PairedComparison, SuccessRate, compare_paired
 from robosteer_core.evaluation.trials import TrialRecord, by_seed
 
@@ -114,8 +113,8 @@ def write_report(
     success = folder / "success.png"
     plot_success(report.rates, success)
     page = _page(report, details, records, head_map, success, {caption: video.name for caption, video in videos.items()})
-    _write(folder / "report.html", page)
-    _write(folder / "report.json", report.model_dump_json(indent=2) + "\n")
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.json", report.model_dump_json(indent=2) + "\n")
 
 
 def read_report(path: Path) -> Report:
@@ -142,7 +141,7 @@ def _page(
         seeds=sorted({record.trial.seed for record in records if record.trial.policy in CONDITIONS}),
         tried=tried,
         comparison=_compare(tried["base"], tried["steered"]),
-        images={"head_map": _data_uri(head_map), "success": _data_uri(success)},
+        images={"head_map": data_uri(head_map), "success": data_uri(success)},
         videos=videos,
     )
 
@@ -151,14 +150,3 @@ def _compare(first: Mapping[int, TrialRecord], second: Mapping[int, TrialRecord]
     """The paired test over the seeds that both have, None without any."""
     shared = sorted(first.keys() & second.keys())
     return compare_paired([first[seed].success for seed in shared], [second[seed].success for seed in shared]) if shared else None
-
-
-def _data_uri(picture: Path) -> str:
-    return f"data:image/png;base64,{b64encode(picture.read_bytes()).decode()}"
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace a file in one step, so that a reader never sees half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)

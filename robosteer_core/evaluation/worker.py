@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -120,6 +121,11 @@ def run_jobs(
         return
     with _Team(setting, min(processes, len(jobs))) as team:
         yield from team.run(jobs)
+
+
+def default_processes(through: str) -> int:
+    """One per core at our disposal, at most 4; through the arm 1: each would start a lab and an arm of its own, and need two."""
+    return 1 if through == "arm" else min(4, len(os.sched_getaffinity(0)))
 
 
 class _Team:

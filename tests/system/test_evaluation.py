@@ -15,10 +15,13 @@ import pytest
 
 from robosteer_core.cli import main
 from robosteer_core.errors import UserError
+from robosteer_core.evaluation.catalogue import load_catalogue
+from robosteer_core.evaluation.conditions import grid, load_conditions
 from robosteer_core.evaluation.evaluation import Evaluation, video_path
 from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.evaluation.trial_policy import PolicySpec
 from robosteer_core.evaluation.trials import Cell, Trial, TrialRecord
+from robosteer_core.evaluation.worker import default_processes
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.runner import EXECUTED
 
@@ -40,7 +43,8 @@ def tried(tmp_path_factory):
     """The scripted operator on two tasks under two variations, two seeds each, in one process."""
     out = tmp_path_factory.mktemp("eval") / "run"
     words = ["--policy", "scripted", "--task", TOUCH, "--task", PRESS, "--variation", "none", "--variation", "start"]
-    done = subprocess.run([*EVAL, *words, "--trials", "2", "--json", "-", "--out", str(out)], capture_output=True, text=True)
+    command = [*EVAL, *words, "--trials", "2", "--json", "-", "--out", str(out), "--processes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out, done, words
 
@@ -217,6 +221,7 @@ def test_an_object_that_cannot_act_is_refused(tmp_path):
         (["--policy", "ws://127.0.0.1:9", "--task", PRESS], "no policy server at ws://127.0.0.1:9"),
         (["--policy", "scripted", "--task", PRESS, "--rig", "nowhere"], "no rig file"),
         (["--policy", "scripted", "--task", PRESS, "--json", "/nowhere/rates.json"], "no folder for --json"),
+        (["--policy", "scripted", "--task", PRESS, "--json", "/tmp"], "--json /tmp is a folder"),
         ([], "give what to try"),
     ],
 )
@@ -225,6 +230,50 @@ def test_bad_input_is_refused_before_anything_is_written(words, message, tmp_pat
     said = capsys.readouterr()
     assert message in " ".join(said.err.replace("│", " ").split()) and said.out == ""
     assert not (tmp_path / "run").exists()
+
+
+CONDITIONS = """
+- {name: seeing, policy: scripted, task: touch the red button, variation: all}
+- {name: blind, policy: scripted, task: press the red button, images: grey}
+"""
+
+
+@pytest.mark.parametrize("words", [["--task", PRESS], ["--variation", "none"], ["--adapter", "none"]])
+def test_a_file_of_conditions_says_itself_what_is_tried(words, tmp_path, capsys):
+    (tmp_path / "conditions.yaml").write_text(CONDITIONS)
+    assert main(["eval", str(tmp_path / "conditions.yaml"), *words, "--out", str(tmp_path / "run")]) == 2
+    assert f"leave out {words[0]}" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_all_in_a_file_of_conditions_is_what_it_is_on_the_command_line(tmp_path):
+    (tmp_path / "conditions.yaml").write_text(CONDITIONS)
+    catalogue = load_catalogue()
+    specs, cells = load_conditions(tmp_path / "conditions.yaml", catalogue)
+    _, those = grid(["scripted"], [], [TOUCH], ["all"], catalogue)
+    assert [cell.variation for cell in cells if cell.policy == "seeing"] == [cell.variation for cell in those] == list(catalogue.variations)
+    assert [(cell.task, cell.variation) for cell in cells if cell.policy == "blind"] == [(PRESS, "none")] and specs["blind"].images == "grey"
+    (tmp_path / "conditions.yaml").write_text("[{name: one, policy: scripted, task: sing}]")
+    with pytest.raises(UserError, match="unknown task 'sing'"):
+        load_conditions(tmp_path / "conditions.yaml", catalogue)
+
+
+def test_the_list_is_in_its_file_whole_or_not_at_all(tried, tmp_path):
+    """What is there already stays where the new one cannot be written to its end."""
+    out, done, words = tried
+    file = tmp_path / "rates.json"
+    command = [*EVAL, *words, "--trials", "2", "--out", str(out), "--json", str(file)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert json.loads(file.read_text()) == json.loads(done.stdout) and os.listdir(tmp_path) == ["rates.json"]
+    inode = file.stat().st_ino
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert file.stat().st_ino != inode  # replaced, not written over
+
+
+def test_through_the_lab_there_are_as_many_processes_as_cores_but_not_more_than_four():
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    program += "from robosteer_core.evaluation.worker import default_processes as d; print(d('lab'), d('arm'))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.split() == ["1", "1"]
+    assert default_processes("lab") == min(4, len(os.sched_getaffinity(0)))
 
 
 def test_a_folder_of_other_trials_is_refused_and_left_alone(tried, capsys):

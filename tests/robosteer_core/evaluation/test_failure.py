@@ -25,16 +25,19 @@ def test_the_first_that_applies(truth, refused, interventions, expected):
     assert classify(REACHED | truth, refused, interventions) == expected
 
 
-def test_the_order_told_is_the_order_applied():
+@pytest.mark.parametrize(("refused", "interventions"), [(True, {}), (False, {"step": 1})])
+def test_the_order_told_is_the_order_applied(refused, interventions):
     """All apply at first; without the first, the next one does, in the order in which the page explains them."""
-    truth, refused, found = {"success": False, "failure": "wrong object: red_cube", "dropped": True, "reached": False}, True, []
+    truth, found = {"success": False, "failure": "wrong object: red_cube", "dropped": True, "reached": False}, []
     without = {
         "wrong object": {"failure": "pressed instead of touched"}, "dropped": {"dropped": False}, "spoiled": {"failure": None},
         "limit": {}, "never reached": {"reached": True}, "time-out": {},
     }  # fmt: skip
     for _ in FAILURE_CLASSES:
-        found.append(classify(truth, refused, {}))
-        truth, refused = truth | without[found[-1]], refused and found[-1] != "limit"
+        found.append(classify(truth, refused, interventions))
+        truth = truth | without[found[-1]]
+        if found[-1] == "limit":
+            refused, interventions = False, {}
     assert found == list(FAILURE_CLASSES)
 
 
