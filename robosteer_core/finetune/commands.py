@@ -11,10 +11,20 @@ import typer
 def finetune(
     policy: Annotated[Path, typer.Option(help="checkpoint folder of the base policy")],
     dataset: Annotated[Path, typer.Option(help="LeRobot v3 dataset of the task's demonstrations")],
-    heads: Annotated[str, typer.Option(help="a selection's file, random:SEED, all, or none (measures the base)")],
+    heads: Annotated[
+        str,
+        typer.Option(
+            help="a selection's file; or for comparison random:SEED, layers:N,N (all heads of these layers), all, full (every weight, "
+            "to a checkpoint in OUT/policy), none (measures the base)"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="folder of the adapter; an interrupted run in it goes on")],
     steps: Annotated[int, typer.Option(min=1)] = 600,
-    batch_size: Annotated[int, typer.Option(min=1, help="frames a step")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="frames a step, of all processes together")] = 32,
+    accumulate: Annotated[int, typer.Option(min=1, help="parts of a batch that pass one after another, to need less memory")] = 1,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="less memory, more time: layers are computed again on the way back")
+    ] = False,
     draws: Annotated[int, typer.Option(min=1, help="noises drawn per frame and step")] = 4,
     rank: Annotated[int, typer.Option(min=1)] = 16,
     alpha: Annotated[Optional[float], typer.Option(help="the update is scaled by alpha / rank [default: the rank]")] = None,
@@ -24,46 +34,75 @@ def finetune(
     action_modules: Annotated[
         bool, typer.Option("--action-modules", help="train the projections of state, time and action too, as the release")
     ] = False,
+    new_statistics: Annotated[
+        bool, typer.Option("--new-statistics", help="normalise by the dataset's statistics, as the release, where the policy's would fit too")
+    ] = False,
+    held_out: Annotated[int, typer.Option(min=0, help="episodes that are not trained on; the step with the lowest loss on them is kept")] = 0,
+    validate_every: Annotated[int, typer.Option(min=1, help="steps between losses of the held-out episodes")] = 50,
+    patience: Annotated[int, typer.Option(min=1, help="such losses in a row that are no new lowest one, after which training stops")] = 5,
+    precision: Annotated[
+        Optional[str], typer.Option(help="float32 or bfloat16 [default: bfloat16 on a GPU that has it, else float32]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     n_heads: Annotated[Optional[int], typer.Option(min=1, help="how many random heads [default: as many as a selection has]")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of the CPU; a small model gains little from a second one")] = 1,
     json_to: Annotated[Optional[str], typer.Option("--json", help="print the summary as one JSON object: `-` for stdout, else a file")] = None,
 ) -> None:
-    """Train low-rank updates of q and o of the chosen heads, everything else frozen; writes a PEFT adapter."""
+    """Train low-rank updates of q and o of the chosen heads, everything else frozen; writes a PEFT adapter.
+
+    Several processes share each batch: `torchrun --nproc_per_node N -m robosteer_core.cli finetune ...`.
+    """
     import json
+    import os
+    from contextlib import nullcontext
 
     import torch
 
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.errors import settings
+    from robosteer_core.finetune.config import FinetuneConfig
     from robosteer_core.finetune.heads_option import parse_heads
-    from robosteer_core.finetune.train import FinetuneConfig
+    from robosteer_core.finetune.processes import Processes
+    from robosteer_core.finetune.train import CHECKPOINT
     from robosteer_core.finetune.train import finetune as train
     from robosteer_core.heads.demonstrations import fit, load_demonstrations
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.task_heads import read_heads, recorded_scores
     from robosteer_core.vla.checkpoint import load_policy
 
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    if precision is None:
+        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    full = heads == "full"
     config = settings(
         FinetuneConfig, steps=steps, batch_size=batch_size, draws=draws, rank=rank, alpha=rank if alpha is None else alpha,
-        learning_rate=lr, kv=kv, feed_forward=feed_forward, action_modules=action_modules, seed=seed,
+        learning_rate=lr, kv=kv, feed_forward=feed_forward, action_modules=action_modules, full=full, accumulate=accumulate,
+        checkpointing=checkpointing, precision=precision, held_out=held_out, validate_every=validate_every, patience=patience, seed=seed,
     )  # fmt: skip
     torch.set_num_threads(threads)
-    opened, base = Dataset(dataset), load_policy(policy)
-    chosen, scored_part = parse_heads(heads, base.sites, n_heads)
+    # What is trained stays float32; in a full finetuning that is everything.
+    opened, base = Dataset(dataset), load_policy(policy, dtype=torch.bfloat16 if precision == "bfloat16" and not full else torch.float32)
+    chosen, scored_part = parse_heads("none" if full else heads, base.sites, n_heads)
     scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
-    fit(base, opened)
-    with progress_bar() as progress:
+    fit(base, opened, anew=new_statistics)
+    base.to(device)
+    processes = Processes()
+    with progress_bar() if processes.writes else nullcontext() as progress:
         demonstrations = load_demonstrations(opened, base, progress=progress)
-        summary = train(base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=scores, progress=progress)
+        summary = train(
+            base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=scores,
+            processes=processes, progress=progress,
+        )  # fmt: skip
+    if not processes.writes:
+        return
     if json_to == "-":
         typer.echo(json.dumps(summary))
         return
     if json_to is not None:
         write_json(summary, Path(json_to))
     typer.echo(
-        f"{len(chosen)} heads, {summary['trainable_parameters']:,} trainable parameters (all heads, same rank: "
-        f"{summary['full_lora_parameters']:,}); flow loss {summary['loss_before']:.4f} -> {summary['loss_after']:.4f} in "
-        f"{summary['finetune_s']:.1f} s; adapter in {out}"
+        f"{'every weight' if full else f'{len(chosen)} heads'}, {summary['trainable_parameters']:,} trainable parameters (all heads, same "
+        f"rank: {summary['full_lora_parameters']:,}); loss {summary['loss_before']:.4f} -> {summary['loss_after']:.4f} in "
+        f"{summary['finetune_s']:.1f} s; {f'policy in {out / CHECKPOINT}' if full else f'adapter in {out}'}"
     )

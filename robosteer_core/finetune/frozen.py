@@ -33,16 +33,17 @@ class FrozenPrefix:
         self._policy, self._demonstrations, self._first = policy, demonstrations, first
         # Padding that every frame has is left out: it takes time and nothing reads it.
         _, mask = policy.tokens(list(demonstrations.instruction), demonstrations.state)
-        self._words = int(mask.sum(1).max())
+        self.words = int(mask.sum(1).max())
         self._kept: list[torch.Tensor] | None = None
         self.bytes = _bytes(self._frozen(demonstrations.inputs(policy, slice(0, 1)))) * len(demonstrations)
         if self.bytes > limit_bytes:
             self.bytes = 0
             return
         task = progress and progress.add_task("running what is frozen", total=len(demonstrations))
-        parts = []
+        parts = []  # in the host's memory, of which there is more
         for start in range(0, len(demonstrations), batch_size):
-            parts.append(self._frozen(demonstrations.inputs(policy, slice(start, start + batch_size))))
+            part = self._frozen(demonstrations.inputs(policy, slice(start, start + batch_size)))
+            parts.append([of.cpu() for of in part])
             if progress:
                 progress.advance(task, len(parts[-1][0]))
         self._kept = [torch.cat(of) for of in zip(*parts)]
@@ -52,19 +53,27 @@ class FrozenPrefix:
         if self._kept is None:
             kept = self._frozen(self._demonstrations.inputs(self._policy, rows.numpy()))
         else:
-            kept = [of[rows] for of in self._kept]
-        hidden, mask, *flat = kept
-        below = list(zip(flat[::2], flat[1::2]))
-        _, above = self._policy.run_backbone(hidden, mask, first=self._first, for_suffix=True)
-        return Prefix(below + above, mask, [])
+            kept = [of[rows].to(self._policy.device) for of in self._kept]
+        return rest(self._policy, kept, self._first)
 
-    @torch.no_grad()
     def _frozen(self, inputs: Inputs) -> list[torch.Tensor]:
-        """Hidden states entering layer `first`, mask, and the keys and values below it, one after another."""
-        inputs = replace(inputs, ids=inputs.ids[:, : self._words], mask=inputs.mask[:, : self._words])
-        embeddings, mask = self._policy.embed(inputs)
-        hidden, pairs = self._policy.run_backbone(embeddings, mask, for_suffix=True, stop=self._first)
-        return [hidden[-1], mask, *(tensor for pair in pairs for tensor in pair)]
+        inputs = replace(inputs, ids=inputs.ids[:, : self.words], mask=inputs.mask[:, : self.words])
+        return below(self._policy, inputs, self._first)
+
+
+@torch.no_grad()
+def below(policy: FlowPolicy, inputs: Inputs, first: int) -> list[torch.Tensor]:
+    """Hidden states entering layer `first`, mask, and the keys and values below it, one after another."""
+    embeddings, mask = policy.embed(inputs)
+    hidden, pairs = policy.run_backbone(embeddings, mask, for_suffix=True, stop=first)
+    return [hidden[-1], mask, *(tensor for pair in pairs for tensor in pair)]
+
+
+def rest(policy: FlowPolicy, frozen: list[torch.Tensor], first: int) -> Prefix:
+    """The prefix, from what `below` found."""
+    hidden, mask, *flat = frozen
+    _, above = policy.run_backbone(hidden, mask, first=first, for_suffix=True)
+    return Prefix([*zip(flat[::2], flat[1::2]), *above], mask, [])
 
 
 def _bytes(tensors: list[torch.Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""What `--heads` may say: a selection, random heads, all of them, or none."""
+"""What `--heads` may say: a selection, random heads, whole layers, all of them, or none."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from robosteer_core.vla.sites import Head, Sites
 def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[list[Head], str | None]:
     """Heads to train, and the part whose heads were scored (None where none were).
 
-    `option` is the file of a selection, `random:SEED`, `all` or `none`; `n_heads` (random only) defaults to the number
-    that a selection would have. `all` and `random` mean the backbone's heads that reach the action.
+    `option` is the file of a selection, `random:SEED`, `layers:N,N,...`, `all`, or `none`; `n_heads` (random only) defaults to
+    the number that a selection would have. `all`, `layers` and `random` mean the backbone's heads that reach the action.
     """
     eligible = sites.eligible_heads(TRAINED_PART)
     if option == "none":
@@ -23,6 +23,8 @@ def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[
     if option == "all":
         return eligible, None
     kind, _, seed = option.partition(":")
+    if kind == "layers":
+        return _whole_layers(seed, eligible), None
     if kind == "random":
         if not seed.isdigit():
             raise UserError(f"expected random:SEED with a whole number as seed; found {option!r}")
@@ -35,3 +37,11 @@ def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[
     for head in heads:
         sites.site(head)
     return heads, record.get("scored_part")
+
+
+def _whole_layers(option: str, eligible: list[Head]) -> list[Head]:
+    known = {head.layer for head in eligible}
+    numbers = option.split(",")
+    if not all(number.isdigit() and int(number) in known for number in numbers):
+        raise UserError(f"expected layers:N,N,... with layers whose heads reach the action, {min(known)} to {max(known)}; found {option!r}")
+    return [head for head in eligible if head.layer in set(map(int, numbers))]

@@ -52,11 +52,11 @@ def camera_map(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str]:
     return named or dict(zip(wanted, found))
 
 
-def fitted(policy: Policy, dataset: Dataset) -> dict[str, Statistics]:
+def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> dict[str, Statistics]:
     """Statistics under which the policy should take this dataset, `state` and `action`.
 
     The policy's own where the dataset names the same dimensions; else the dataset's, since another robot's numbers mean
-    something else. Raises UserError naming both shapes where a width differs.
+    something else, or it is asked for `anew`. Raises UserError naming both shapes where a width differs.
     """
     config = policy.config
     dataset.require(state_dim=len(config.state_names) or None, action_dim=len(config.action_names))
@@ -70,16 +70,17 @@ def fitted(policy: Policy, dataset: Dataset) -> dict[str, Statistics]:
                 f"{dataset.folder}: {name} holds values that are not finite in {len(wrong)} frames, the first in episode "
                 f"{arrays.episode[wrong[0]]}, frame {arrays.frame[wrong[0]]}; leave these episodes out"
             )
-    same_state, same_action = config.state_names in ((), dataset.state_names), dataset.action_names == config.action_names
+    same_state = not config.state_names or config.state_names == dataset.state_names and not anew
+    same_action = dataset.action_names == config.action_names and not anew
     return {
         "state": config.state if same_state else new_statistics(config.state, arrays.state),
         "action": config.action if same_action else new_statistics(config.action, arrays.action),
     }
 
 
-def fit(policy: Policy, dataset: Dataset) -> None:
+def fit(policy: Policy, dataset: Dataset, *, anew: bool = False) -> None:
     """Give the policy the statistics that `fitted` finds."""
-    policy.config = policy.config.model_copy(update=fitted(policy, dataset))
+    policy.config = policy.config.model_copy(update=fitted(policy, dataset, anew=anew))
 
 
 def load_demonstrations(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
 #: Keys and values of one layer, each (batch, key-value heads, tokens, head width), rotary positions applied.
@@ -40,21 +41,34 @@ def run_layers(
     rotary = positions if isinstance(positions, tuple) else model.rotary_emb(embeddings, position_ids=positions)
     hidden, states, own = embeddings, [embeddings], []
     for index, layer in enumerate(model.layers[first:stop], first):
-        attention = layer.self_attn
-        normed, gate = normalise(layer.input_layernorm, hidden, condition)
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        query, key, value = (split(projection(normed), attention.head_dim) for projection in projections)
-        query, key = apply_rotary_pos_emb(query, key, *rotary)
+        keys_alone = for_suffix and index == len(model.layers) - 1
+        inputs = (layer, hidden, rotary, mask, None if past is None else past[index], keys_alone, condition)
+        # `checkpointing` is for training: what a layer computes is not kept for the way back, but computed again.
+        if getattr(model, "checkpointing", False) and torch.is_grad_enabled():
+            hidden, key, value = checkpoint(_run_layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            hidden, key, value = _run_layer(*inputs)
         own.append((key, value))
-        if for_suffix and index == len(model.layers) - 1:
-            break
-        if past is not None:
-            key = torch.cat([past[index][0], key], dim=2)
-            value = torch.cat([past[index][1], value], dim=2)
-        mixed = attend(query, key, value, mask, attention.scaling)
-        hidden = finish(layer, hidden, mixed, gate, condition)
-        states.append(hidden)
+        if not keys_alone:
+            states.append(hidden)
     return states, own
+
+
+def _run_layer(
+    layer: nn.Module, hidden: torch.Tensor, rotary: Rotary, mask: torch.Tensor, past: KeyValue | None, keys_alone: bool,
+    condition: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Hidden states after a layer (those before it where only its keys are wanted), and its own keys and values."""
+    attention = layer.self_attn
+    normed, gate = normalise(layer.input_layernorm, hidden, condition)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    query, key, value = (split(projection(normed), attention.head_dim) for projection in projections)
+    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    if keys_alone:
+        return hidden, key, value
+    keys, values = (key, value) if past is None else (torch.cat([before, new], dim=2) for before, new in zip(past, (key, value)))
+    mixed = attend(query, keys, values, mask, attention.scaling)
+    return finish(layer, hidden, mixed, gate, condition), key, value
 
 
 def split(projected: torch.Tensor, width: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ import pytest
 
 from robosteer_core.adapters.store import apply_adapter
 from robosteer_core.cli import main
+from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.heads_option import parse_heads
 from robosteer_core.vla.checkpoint import load_policy
@@ -39,10 +40,26 @@ def test_real_episodes_make_an_adapter_that_carries_their_statistics(small_polic
 
 
 @needs_bridge
+def test_full_finetuning_leaves_a_policy_with_the_datasets_statistics_where_they_are_asked_for(small_policy, tmp_path, capsys):
+    small_policy.save(tmp_path / "base")
+    names = Dataset(BRIDGE).action_names
+    own = small_policy.config.model_copy(update={"action_names": names})
+    own.save(tmp_path / "base")  # the same dimensions, so that without the option its own statistics stand
+    for option, name in (("--new-statistics", "new"), (None, "own")):
+        line = command(tmp_path, heads="full", lr=1e-4, out=tmp_path / name, held_out=5, batch_size=2, steps=1)
+        assert main([*line, *([option] if option else [])]) == 0
+        said = capsys.readouterr()
+        assert "every weight" in said.out and "memory: about" in " ".join(said.err.split())
+        assert (load_policy(tmp_path / name / "policy").config.action == own.action) == (option is None)
+        assert len(json.loads((tmp_path / name / "training.json").read_text())["held_out_episodes"]) == 5
+
+
+@needs_bridge
 @pytest.mark.parametrize("options, words", [
     ({"policy": "{tmp}/absent"}, "no policy in"), ({"dataset": "{tmp}"}, "meta/info.json is missing"),
     ({"heads": "{tmp}/absent.json"}, "expected a selection at"), ({"heads": "random:x"}, "random:SEED"), ({"lr": "-1"}, "learning_rate"),
-    ({"kv": "all"}, "kv"),
+    ({"kv": "all"}, "kv"), ({"heads": "layers:9"}, "layers:N,N"), ({"precision": "float8"}, "precision"), ({"held_out": "25"}, "hold out fewer"),
+    ({"accumulate": "9"}, "split into 9 parts"),
 ])  # fmt: skip
 def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_path, capsys, options, words):
     small_policy.save(tmp_path / "base")

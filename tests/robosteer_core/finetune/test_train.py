@@ -6,68 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from runs import HEADS, SHORT, Dies, Killed, train, weights
 
 from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import adapter_layers, add_adapter
 from robosteer_core.adapters.store import apply_adapter
 from robosteer_core.errors import UserError
+from robosteer_core.finetune.batches import Batches, WholePrefix
+from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix
-from robosteer_core.finetune.train import FinetuneConfig, _Batches, finetune
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_core.vla.sites import Head
-
-HEADS = [Head("vlm", 0, 1), Head("vlm", 1, 5)]
-SHORT = FinetuneConfig(steps=6, batch_size=4, draws=2, rank=4, alpha=4, save_every=2)
-
-
-@pytest.fixture
-def base(small_policy, tmp_path):
-    small_policy.save(tmp_path / "base")
-    return tmp_path / "base"
-
-
-@pytest.fixture
-def demonstrations():
-    """Three episodes of five frames whose action is constant, which can be learnt in a few steps."""
-    random = np.random.default_rng(0)
-    images = {name: random.integers(0, 255, (15, 48, 48, 3), dtype=np.uint8) for name in ("front", "wrist")}
-    action = np.tile([1.0, -1.0, 0.5, 0, 0, 0, 1], (15, 1)).astype(np.float32)
-    texts = ("press the red button",) * 8 + ("touch it",) * 7
-    return Demonstrations(np.arange(15), images, random.normal(size=(15, 7)).astype(np.float32), action,
-                          np.repeat(np.arange(3), 5), np.tile(np.arange(5), 3), texts)  # fmt: skip
-
-
-def train(base, demonstrations, out, config=SHORT, heads=HEADS, progress=None):
-    policy = load_policy(base)
-    return policy, finetune(policy, demonstrations, heads, out, config, dataset="demonstrations", scored_part="expert", progress=progress)
-
-
-def weights(out):
-    return load_file(out / "adapter_model.safetensors")
-
-
-class Killed(Exception):
-    pass
-
-
-class Dies:
-    """A progress bar that ends the run after some updates, between two saved states."""
-
-    def __init__(self, updates):
-        self.left = updates
-
-    def add_task(self, *_, **__):
-        return 1
-
-    def advance(self, *_):
-        pass
-
-    def update(self, *_, **__):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
 
 
 def test_training_lowers_the_loss_and_reports_what_it_trained(base, demonstrations, tmp_path):
@@ -123,14 +73,10 @@ def test_the_cached_prefix_gives_the_loss_and_gradients_of_the_whole_one(small_p
     add_adapter(small_policy.model, head_slices(small_policy.sites, heads, "none"), 4, 4.0)
     for layer in adapter_layers(small_policy.model).values():
         torch.nn.init.normal_(layer.lora_B["default"].weight)
-    batches, rows = _Batches(small_policy, demonstrations, SHORT), torch.tensor([3, 0, 14, 9])
-
-    class Whole:
-        def prefix(self, rows):
-            return small_policy.prefix(demonstrations.inputs(small_policy, rows.numpy()))
+    batches, rows = Batches(small_policy, demonstrations, SHORT), torch.tensor([3, 0, 14, 9])
 
     found = []
-    for source in (Whole(), FrozenPrefix(small_policy, demonstrations, first), FrozenPrefix(small_policy, demonstrations, first, limit_bytes=0)):
+    for source in (WholePrefix(small_policy, demonstrations), FrozenPrefix(small_policy, demonstrations, first), FrozenPrefix(small_policy, demonstrations, first, limit_bytes=0)):
         small_policy.zero_grad()
         loss = batches.loss(source, rows, 7)
         loss.backward()
@@ -145,17 +91,17 @@ def test_the_cached_prefix_gives_the_loss_and_gradients_of_the_whole_one(small_p
 def test_a_chunk_ends_with_its_episode(small_policy, demonstrations):
     """The last frames' chunks reach into the next episode; what is done there must not count."""
     frozen, rows = FrozenPrefix(small_policy, demonstrations, 3), torch.tensor([4, 3, 9, 14])
-    before = _Batches(small_policy, demonstrations, SHORT).loss(frozen, rows, 1)
+    before = Batches(small_policy, demonstrations, SHORT).loss(frozen, rows, 1)
     other = demonstrations.action.copy()
     other[demonstrations.frame < 3] += 5
     changed = Demonstrations(**{**vars(demonstrations), "action": other})
-    assert torch.equal(_Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
+    assert torch.equal(Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
     other[4] += 1
-    assert not torch.equal(_Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
+    assert not torch.equal(Batches(small_policy, changed, SHORT).loss(frozen, rows, 1), before)
 
 
 def test_every_frame_is_seen_once_before_any_is_seen_again(small_policy, demonstrations):
-    batches = _Batches(small_policy, demonstrations, SHORT)
+    batches = Batches(small_policy, demonstrations, SHORT)
     seen = torch.cat([batches.rows(step) for step in range(15)])
     assert all(sorted(epoch.tolist()) == list(range(15)) for epoch in seen.split(15))
     assert not torch.equal(seen[:15], seen[15:30])

@@ -1,0 +1,121 @@
+"""How much memory a run needs, before it starts: its first step on tensors that have shapes and no content."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from robosteer_core.finetune.config import FinetuneConfig
+from robosteer_core.finetune.frozen import GIB, below, rest
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Policy
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: `weights` of the policy; `optimiser`, what it keeps of every trained weight; `step`, the most that a part of a
+    batch holds at once on its way there and back, gradients included."""
+
+    weights: int
+    optimiser: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.optimiser + self.step
+
+    def __str__(self) -> str:
+        parts = (f"{name} {getattr(self, name) / GIB:.2f}" for name in ("weights", "optimiser", "step"))
+        return f"memory: about {self.total / GIB:.2f} GiB ({', '.join(parts)})"
+
+
+def estimate(
+    policy: Policy, config: FinetuneConfig, frames: int, cameras: int, first: int, *, frozen: bool, words: int | None = None
+) -> Memory:
+    """The memory of training what requires gradients in `policy`, whose weights may lie on the meta device.
+
+    `frames` pass at once, each with `cameras` images and `words` tokens of instruction (default: all there is place for);
+    below layer `first` of the backbone nothing is trained, and with `frozen` nothing before it either. Attention is taken as
+    PyTorch's plain kernel, which keeps the weights of attention; a fused one needs less. What the allocator wastes and
+    CUDA's own few hundred MiB come on top.
+    """
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in (*policy.model.parameters(), *policy.model.buffers()))
+    trained = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
+    # AdamW's two moments; in bfloat16 gradients are float32 all the same, and the weights are cast for each step.
+    optimiser = trained * (8 + (4 if dtype == torch.bfloat16 else 0) + (4 if config.held_out else 0))
+    return Memory(weights, optimiser, _step(_on_meta(policy, dtype), config, frames, cameras, first, frozen, words))
+
+
+def _step(policy: Policy, config: FinetuneConfig, frames: int, cameras: int, first: int, frozen: bool, words: int | None) -> int:
+    """Bytes of all that is made in one forward and backward pass and alive at once, at most."""
+    described = policy.config
+    meta, words = torch.device("meta"), words or described.instruction_tokens
+    inputs = Inputs(
+        torch.zeros(frames, cameras, 3, described.image_size, described.image_size, device=meta),
+        torch.zeros(frames, words, dtype=torch.long, device=meta),
+        torch.ones(frames, words, dtype=torch.long, device=meta),
+        torch.zeros(frames, policy.state_dim, device=meta),
+    )
+    generator = torch.Generator().manual_seed(0)
+    count = frames * config.draws if isinstance(policy, FlowPolicy) else frames
+    # OpenVLA looks its actions' words up on the host.
+    actions = torch.zeros(count, policy.chunk_size, policy.action_dim, device="cpu" if policy.family == "openvla" else meta)
+    with _Alive(policy.model) as alive, sdpa_kernel(SDPBackend.MATH):
+        if isinstance(policy, FlowPolicy):
+            prefix = rest(policy, below(policy, inputs, first), first) if frozen else policy.prefix(inputs)
+            noise, times = policy.draw_noise(count, generator), policy.draw_time(count, generator)
+            state = inputs.state.repeat_interleave(config.draws, 0)
+            loss = policy.loss(prefix.repeated(config.draws), state, actions, noise, times).mean()
+            del prefix
+        else:
+            loss = policy.losses(inputs, actions, generator).mean()
+        if loss.requires_grad:  # else the base is only measured
+            loss.backward()
+    return alive.most
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of tensors that operations make, until they are gone; those of `model` are there already."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        there = (tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
+        self._known = weakref.WeakValueDictionary({storage._cdata: storage for storage in there})
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return True  # somebody asks whether all tokens of a mask count; they do
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if self._known.get(storage._cdata) is not storage:
+                    self._known[storage._cdata] = storage
+                    self._add(storage.nbytes())
+                    weakref.finalize(storage, self._add, -storage.nbytes())
+        return result
+
+    def _add(self, count: int) -> None:
+        self.now += count
+        self.most = max(self.most, self.now)
+
+
+def _on_meta(policy: Policy, dtype: torch.dtype) -> Policy:
+    """The same policy with weights of `dtype` that take no memory; what is trained and what is not stays as it is."""
+    known: dict[int, torch.Tensor] = {}
+    for parameter in policy.model.parameters():
+        like = torch.empty_like(parameter, device="meta", dtype=dtype, requires_grad=False)
+        known[id(parameter)] = nn.Parameter(like, requires_grad=parameter.requires_grad)
+    for buffer in policy.model.buffers():
+        known[id(buffer)] = torch.empty_like(buffer, device="meta")
+    there = copy.copy(policy)
+    there.__dict__["_modules"] = {**policy._modules, "model": copy.deepcopy(policy.model, known)}
+    return there

@@ -1,0 +1,47 @@
+"""Short runs, and runs that are killed."""
+
+import io
+
+from rich.console import Console
+from safetensors.torch import load_file
+
+from robosteer_core.finetune.config import FinetuneConfig
+from robosteer_core.finetune.train import finetune
+from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.sites import Head
+
+HEADS = [Head("vlm", 0, 1), Head("vlm", 1, 5)]
+SHORT = FinetuneConfig(steps=6, batch_size=4, draws=2, rank=4, alpha=4, save_every=2)
+
+
+def train(base, demonstrations, out, config=SHORT, heads=HEADS, progress=None):
+    policy = load_policy(base)
+    return policy, finetune(policy, demonstrations, heads, out, config, dataset="demonstrations", scored_part="expert", progress=progress)
+
+
+def weights(out):
+    return load_file(out / "adapter_model.safetensors")
+
+
+class Killed(Exception):
+    pass
+
+
+class Dies:
+    """A progress bar that ends the run after some updates, between two saved states."""
+
+    def __init__(self, updates):
+        self.left = updates
+
+    console = Console(file=io.StringIO())
+
+    def add_task(self, *_, **__):
+        return 1
+
+    def advance(self, *_):
+        pass
+
+    def update(self, *_, **__):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed

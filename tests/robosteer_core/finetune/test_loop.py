@@ -1,0 +1,121 @@
+"""However a batch is split, over parts or processes, the run is the same; held-out episodes end it and choose its result."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from runs import HEADS, SHORT, Dies, Killed, train, weights
+from safetensors.torch import load_file
+
+from robosteer_core.errors import UserError
+from robosteer_core.finetune.batches import Batches, WholePrefix
+from robosteer_core.finetune.train import finetune
+from robosteer_core.vla.checkpoint import load_policy
+
+
+def losses(out):
+    return [entry["loss"] for entry in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in entry]
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 3}, {"checkpointing": True}, {"accumulate": 2, "checkpointing": True}])
+def test_what_saves_memory_does_not_change_the_run(base, demonstrations, tmp_path, options):
+    config = SHORT.model_copy(update={"learning_rate": 1e-3})
+    train(base, demonstrations, tmp_path / "plain", config)
+    train(base, demonstrations, tmp_path / "other", config.model_copy(update=options))
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
+    plain, other = weights(tmp_path / "plain"), weights(tmp_path / "other")
+    # AdamW's first steps take the sign of a gradient, so that rounding of one near 0 shows; few are.
+    assert all(torch.isclose(plain[key], other[key], atol=1e-4).float().mean() > 0.99 for key in plain)
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(base, demonstrations):
+    policy = load_policy(base)
+    policy.requires_grad_(True)
+    batches, rows, found = Batches(policy, demonstrations, SHORT), torch.tensor([4, 0, 14, 9, 3]), []
+    for shares in ([slice(None)], [slice(0, 2), slice(2, 3), slice(3, 5)]):
+        policy.zero_grad()
+        for share in shares:
+            batches.loss(WholePrefix(policy, demonstrations), rows, 1, share).backward()
+        found.append(policy.model.action_out_proj.weight.grad.clone())
+    assert torch.allclose(*found, rtol=1e-4, atol=1e-7) and found[0].abs().sum() > 0
+
+
+def test_a_batch_too_small_to_be_split_is_refused(base, demonstrations, tmp_path):
+    with pytest.raises(UserError, match="4 frames cannot be split into 5 parts"):
+        train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"accumulate": 5}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_in_bfloat16_what_is_trained_stays_float32(base, demonstrations, tmp_path):
+    config = SHORT.model_copy(update={"steps": 10, "learning_rate": 1e-3})
+    train(base, demonstrations, tmp_path / "whole", config)
+    policy = load_policy(base, dtype=torch.bfloat16)
+    finetune(policy, demonstrations, HEADS, tmp_path / "half", config.model_copy(update={"precision": "bfloat16"}), dataset="here")
+    found = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert losses(tmp_path / "half") == pytest.approx(losses(tmp_path / "whole"), rel=0.05)
+
+
+def test_held_out_episodes_are_not_trained_on(base, demonstrations):
+    batches = Batches(load_policy(base), demonstrations, SHORT.model_copy(update={"held_out": 1}))
+    seen = torch.cat([batches.rows(step) for step in range(10)])
+    assert len(batches.held_out) == 1 and set(demonstrations.episode[seen]) == set(range(3)) - set(batches.held_out.tolist())
+    with pytest.raises(UserError, match="3 episodes are to be held out; the dataset has 3"):
+        Batches(load_policy(base), demonstrations, SHORT.model_copy(update={"held_out": 3}))
+
+
+def test_training_stops_early_and_keeps_the_best_step(base, demonstrations, tmp_path):
+    """The held-out episode is contradicted by the others, so that training on them soon makes it worse."""
+    config = SHORT.model_copy(update={"held_out": 1, "validate_every": 1, "patience": 3, "steps": 60, "learning_rate": 2e-2, "save_every": 4})
+    held = Batches(load_policy(base), demonstrations, config).held_out
+    demonstrations.action[demonstrations.episode == held] *= -3
+    _, summary = train(base, demonstrations, tmp_path / "out", config)
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    curve = [entry["held_out_loss"] for entry in log if "held_out_loss" in entry]
+    assert summary["steps"] == len(curve) < 60
+    best = int(np.argmin(curve))
+    assert summary["best"] == {"step": best + 1, "loss": curve[best]} and len(curve) == best + 1 + 3
+    # What was written is the best step, not the last.
+    assert summary["held_out_loss_after"] == curve[best] < curve[-1]
+    with pytest.raises(Killed):
+        train(base, demonstrations, tmp_path / "killed", config, progress=Dies(len(curve) - 1))
+    train(base, demonstrations, tmp_path / "killed", config)
+    whole, killed = weights(tmp_path / "out"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+TWO = """
+import sys, pickle, torch
+from pathlib import Path
+from robosteer_core.finetune.train import finetune
+from robosteer_core.vla.checkpoint import load_policy
+torch.set_num_threads(1)
+work = Path(sys.argv[1])
+demonstrations, heads, config = pickle.loads((work / "run.pickle").read_bytes())
+finetune(load_policy(work / "base"), demonstrations, heads, work / "two", config, dataset="demonstrations", scored_part="expert")
+"""
+
+
+def test_two_processes_have_the_losses_of_one_with_twice_the_batch(base, demonstrations, tmp_path):
+    """Each of the two passes two frames a step, in two parts; the one passes four at once."""
+    config = SHORT.model_copy(update={"steps": 24, "learning_rate": 1e-3})
+    train(base, demonstrations, tmp_path / "one", config)
+    two = config.model_copy(update={"accumulate": 2})
+    (tmp_path / "run.pickle").write_bytes(pickle.dumps((demonstrations, HEADS, two)))
+    (tmp_path / "two.py").write_text(TWO)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", "2"]
+    command = [*torchrun, str(tmp_path / "two.py"), str(tmp_path)]
+    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            _, said = started.communicate(timeout=120)
+        finally:
+            started.terminate()  # which ends its workers too
+    assert started.returncode == 0, said
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
+    assert len(losses(tmp_path / "one")) == 3
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)

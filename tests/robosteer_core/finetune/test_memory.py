@@ -1,0 +1,96 @@
+"""What a run will need is known before it starts, also for models that do not fit here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from runs import SHORT
+from test_published_sizes import pi
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PI0ForConditionalGeneration
+
+from robosteer_core.adapters.sparse_lora import add_adapter
+from robosteer_core.adapters.targets import adapter_targets
+from robosteer_core.finetune.batches import Batches
+from robosteer_core.finetune.config import FinetuneConfig
+from robosteer_core.finetune.frozen import FrozenPrefix
+from robosteer_core.finetune.memory import estimate
+from robosteer_core.finetune.train import _source
+from robosteer_core.vla import decoder
+from robosteer_core.vla.checkpoint import empty
+from robosteer_core.vla.config import Normalisation, PolicyConfig
+from robosteer_core.vla.paligemma import config_of, renamed
+from robosteer_core.vla.pi0 import Pi0Policy
+from robosteer_core.vla.sites import Head
+
+#: Twenty heads that reach from the lowest layer to the highest that counts: the costliest choice of twenty.
+LOWEST = [Head("vlm", layer, head) for layer, head in [(0, 3), *((layer, layer % 8) for layer in range(1, 17)), (5, 1), (9, 3), (12, 0)]]
+
+
+def real_pi0():
+    """pi0_base with three cameras, weights without memory."""
+    with torch.device("meta"):
+        tensors = renamed(pi(False))
+        sizes = config_of(tensors, {"chunk_size": 50}, Path("pi"))
+        with empty(torch.bfloat16):
+            model = PI0ForConditionalGeneration(sizes)
+    names, unit = tuple("1234567"), Normalisation(mean=(0.0,) * 7, std=(1.0,) * 7)
+    config = PolicyConfig(family="pi0", cameras=("a", "b", "c"), image_size=224, state_names=names, action_names=names, action_hz=15,
+                          instruction_tokens=48, flow_steps=10, state=unit, action=unit)  # fmt: skip
+    return Pi0Policy(model, config, None)
+
+
+def needed(policy, heads, frames, **options):
+    config = FinetuneConfig(precision="bfloat16", draws=1, **options)
+    with torch.device("meta"):
+        add_adapter(policy.model, adapter_targets(policy, heads, "none"), 16, 16.0)
+    policy.backbone.checkpointing = config.checkpointing
+    return estimate(policy, config, frames, 3, min(head.layer for head in heads), frozen=True)
+
+
+def test_the_real_pi0_is_finetuned_sparsely_under_24_gb():
+    """Batches of 32 in parts of 4, layers computed again on the way back."""
+    assert len(set(LOWEST)) == 20
+    found = needed(real_pi0(), LOWEST, 4, checkpointing=True)
+    assert 3.5e9 * 2 * 0.98 < found.weights < 3.5e9 * 2 * 1.02
+    assert found.total < 24e9
+
+
+def test_heads_higher_up_need_less():
+    low, high = (needed(real_pi0(), [Head("vlm", layer, 0)], 2) for layer in (2, 14))
+    assert high.step < 0.7 * low.step
+
+
+def plain_attention(query, key, value, mask, scale):
+    return F.scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpointing": True}, {"full": True}])
+def test_the_estimate_is_what_a_step_allocates(small_policy, demonstrations, monkeypatch, options):
+    """Oracle: PyTorch's own record of what its allocator gave out and took back in a real step, gradients included."""
+    config = SHORT.model_copy(update=options)
+    if config.full:
+        small_policy.requires_grad_(True)
+    else:
+        add_adapter(small_policy.model, adapter_targets(small_policy, [Head("vlm", 0, 1)], "none"), 4, 4.0)
+    small_policy.backbone.checkpointing = config.checkpointing
+    source, rows = _source(small_policy, demonstrations, 0, None), torch.arange(12)
+    found = estimate(small_policy, config, len(rows), 2, 0, frozen=isinstance(source, FrozenPrefix),
+                     words=getattr(source, "words", None))  # fmt: skip
+    batches = Batches(small_policy, demonstrations, config)
+    assert allocated(batches, source, rows) < found.step, "attention as written for a CPU needs less than PyTorch's plain kernel"
+    monkeypatch.setattr(decoder, "attend", plain_attention)
+    small_policy.zero_grad()
+    with sdpa_kernel(SDPBackend.MATH):
+        assert found.step == pytest.approx(allocated(batches, source, rows), rel=0.1)
+
+
+def allocated(batches, source, rows):
+    """The most bytes at once during a step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        batches.loss(source, rows, 0).backward()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(sizes).max())
