@@ -28,13 +28,14 @@ class FaultyCamera:
     def __init__(self) -> None:
         self._faults: dict[str, dict] = {}
         self._last: Shot | None = None
-        self._back: int | None = None
+        self._frames = self._back = None
 
     def suffer(self, faults: list[dict]) -> None:
         """These are the camera's faults from now on."""
         self._faults = {fault["kind"]: fault for fault in faults}
-        if "camera_jump_back" not in self._faults:
-            self._back = None
+        frames = self._faults.get("camera_jump_back", {}).get("frames")
+        if frames != self._frames:
+            self._frames, self._back = frames, None
 
     @property
     def unplugged(self) -> bool:
@@ -49,7 +50,7 @@ class FaultyCamera:
             return self._last
         if "camera_jump_back" in faults:
             if self._back is None:
-                self._back = min(faults["camera_jump_back"]["frames"], number)
+                self._back = min(self._frames, number)
             number -= self._back
         skew = faults.get("camera_skew", {})
         stamp_ns = now_ns + skew.get("clock_ms", 0) * _MS

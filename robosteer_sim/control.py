@@ -8,6 +8,8 @@ leave {}                   no longer holds time, until its next wait; so does cl
 external {event}           it is about to block on the gripper: time stands until the gripper's command has arrived,
                            runs while the gripper works, and stands again from its answer to the next wait
 now, status, truth, reset {task, seed, variation, hold}
+guide {active, force}      presses or releases the buttons at the hand by which somebody leads the arm at rest, and pulls at
+                           the hand with `force` [x, y, z] in N, base frame; `active` once more changes the force
 fault {kind, ...}          lets something go wrong; the kinds and their parameters are those of `robosteer_sim.faults`
 faults, clear {kind}       tell the faults there are, and end those of a kind, or all of them
 

@@ -29,6 +29,8 @@ SECOND = 1_000_000_000
 PACES = ("free", "real")
 #: The scene before the first reset.
 FIRST_TASK, FIRST_SEED = "press the red button", 0
+#: With which somebody pulls at the hand at most, newtons.
+MOST_GUIDING_N = 50.0
 #: Waits shorter than this are slept, because a poll's are rounded up to it.
 _POLL_GRAIN_S = 0.001
 #: Lab time that lies this far behind its pace is not made up for in a rush.
@@ -155,6 +157,8 @@ class LabServer:
         if op == "reset":
             variation = str(message.get("variation", "none"))
             return self._reset(str(message["task"]), int(message["seed"]), variation, bool(message.get("hold", False)))
+        if op == "guide":
+            return self._guide(message["active"], message.get("force", [0.0, 0.0, 0.0]))
         if op == "fault":
             self._faults.ask({name: value for name, value in message.items() if name != "op"}, self._now_ns)
             return self._active_faults()
@@ -164,9 +168,20 @@ class LabServer:
             self._faults.clear(message.get("kind"))
             return self._active_faults()
         raise UserError(
-            f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset, fault, faults, "
-            "clear"
+            f"the lab knows no request {op!r}; it knows join, wait, leave, external, now, status, truth, reset, guide, fault, "
+            "faults, clear"
         )
+
+    def _guide(self, active: object, force: object) -> dict:
+        if not isinstance(active, bool):
+            raise UserError(f"guiding is switched by `active`, true or false; found {active!r}")
+        numbers = isinstance(force, list) and len(force) == 3 and all(type(each) in (int, float) for each in force)
+        if not numbers or not math.hypot(*force) <= MOST_GUIDING_N:
+            raise UserError(f"`force` is three numbers, N in the base frame, of at most {MOST_GUIDING_N:.0f} N; found {force!r}")
+        self._robot.guide(active, force)
+        if active:
+            self._thaw()
+        return {"now_ns": self._now_ns, "robot_mode": self._robot.firmware.mode.name.lower()}
 
     def _active_faults(self) -> dict:
         return {"now_ns": self._now_ns, "faults": self._faults.describe(self._now_ns)}

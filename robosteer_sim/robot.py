@@ -1,5 +1,6 @@
 """The arm with the Franka Hand: the FR3 from the MJCF and the collision meshes of the installed `franky-sim` package, or the
-Panda from a model of our own. Bodies, joints and sites have the same names in both."""
+Panda from a model of our own. Bodies, joints and sites have the same names in both. Hand and fingers alone touch things: the
+links of the arm pass through whatever is in their way, and through each other."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import robosteer_sim  # noqa: F401  (chooses the OpenGL backend before mujoco is imported)
 import mujoco
 import numpy as np
@@ -147,6 +149,10 @@ class World:
         jacobian = np.empty((6, self.model.nv))
         mujoco.mj_jacSite(self.model, data or self.data, jacobian[:3], jacobian[3:], self._tcp)
         return jacobian[:, self.arm_dof]
+
+    def pull(self, force: Sequence[float]) -> None:
+        """Somebody pulls at the hand with `force` (3,) N, base frame, until the next call."""
+        self.data.xfrc_applied[self.model.body("hand").id, :3] = force
 
     def gripper_move(self, width_m: float, speed_m_s: float, force_n: float) -> None:
         """Let the fingers move to a width at a speed, pushing with at most `force_n` per finger."""

@@ -75,6 +75,11 @@ class LabLink:
         """Counters of the lab: steps, seconds, motions, lost cycles."""
         return self._ask(op="status")
 
+    def guide(self, active: bool, force: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> str:
+        """Press or release the buttons at the hand by which somebody leads the arm, pulling at it with `force` in N, base
+        frame, until the next call; returns the robot's mode. Refused unless the arm is at rest."""
+        return self._ask(op="guide", active=active, force=list(force))["robot_mode"]
+
     def fault(self, kind: str, **parameters: object) -> list[dict]:
         """Let something go wrong, e.g. `fault("camera_stop", camera="front", seconds=2.0)`; returns the faults there are.
 

@@ -61,16 +61,24 @@ class LinkFaults:
         return jump_ms
 
     def describe(self) -> list[dict]:
-        """What is still to come of the counted ones."""
+        """What is still to come."""
         named: dict[str, dict] = {}
         for name, count in self._counts().items():
             if count:
                 kind, what = name.split("_")
                 named.setdefault(kind, {"kind": kind})[what] = count
+        if self.jump_ms:
+            named["clock_jump"] = {"kind": "clock_jump", "milliseconds": self.jump_ms}
         return list(named.values())
 
     def clear(self, kind: str | None = None) -> None:
         """Forget what is still to come, with `kind` of that kind; what is held back goes out with the next state."""
+        self.motion_over(kind)
+        if kind in (None, "clock_jump"):
+            self.jump_ms = 0
+
+    def motion_over(self, kind: str | None = None) -> None:
+        """Forget the packets that were still to go wrong: they are counted within a motion."""
         for name in self._counts():
             if kind in (None, name.split("_")[0]):
                 setattr(self, name, 0)

@@ -6,7 +6,7 @@ import logging
 import math
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum
 
 import numpy as np
@@ -135,9 +135,13 @@ class RobotServer:
         return [] if self._faults is None else self._faults.describe()
 
     def clear_link_faults(self, kind: str | None = None) -> None:
-        """Let no more packets go wrong, with `kind` none in this way. A motion that ends does so, too."""
+        """Let nothing more go wrong with packets and the clock, with `kind` nothing in this way."""
         if self._faults is not None:
             self._faults.clear(kind)
+
+    def _packets_go_right(self) -> None:
+        if self._faults is not None:
+            self._faults.motion_over()
 
     def disconnect(self) -> None:
         """Close the connections of the client. Raises UserError when there is none."""
@@ -285,7 +289,7 @@ class RobotServer:
         if self.firmware.mode == Mode.MOVE:
             self.firmware.end()
         motion, self._motion_id, self.phase = self._motion_id, None, Phase.IDLE
-        self.clear_link_faults()
+        self._packets_go_right()
         self._send_state()
         self._reply("MOVE", motion, status)
 
@@ -303,9 +307,12 @@ class RobotServer:
         else:
             self._send_state()
 
-    def guide(self, active: bool) -> None:
-        """Press or release the buttons by which somebody leads the arm. Raises UserError unless it is at rest."""
-        self.firmware.guide(active)
+    def guide(self, active: bool, force: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        """Press or release the buttons by which somebody leads the arm, pulling at the hand with `force` (3,) N, base frame,
+        until the next call. Raises UserError unless the arm is at rest or guided already."""
+        if not (active and self.firmware.mode == Mode.GUIDING):
+            self.firmware.guide(active)
+        self._world.pull(force if active else (0.0, 0.0, 0.0))
         self._send_state()
 
     def _client_lost(self) -> None:
@@ -313,7 +320,7 @@ class RobotServer:
             logger.warning("the client has gone in the middle of a motion: the arm stops and holds")
             self.firmware.end()
             self._motion_id, self.phase = None, Phase.IDLE
-            self.clear_link_faults()
+            self._packets_go_right()
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

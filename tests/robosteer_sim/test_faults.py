@@ -9,6 +9,7 @@ import yaml
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.json_lines import Refused
+from robosteer_sim.camera_faults import FaultyCamera
 from robosteer_sim.faults import KINDS, parse_fault
 
 CAMERAS = ("front", "wrist")
@@ -114,3 +115,24 @@ def test_faults_can_be_asked_for_on_the_command_line(lab, link, tmp_path):
     ):
         done = fault(*words)
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_clock_jump_is_listed_until_it_comes_and_can_be_cleared(link):
+    link.reset("press the red button", 0, hold=True)
+    link.fault("clock_jump", milliseconds=700)
+    assert link.fault("drop", states=1) == [
+        {"kind": "drop", "states": 1}, {"kind": "clock_jump", "milliseconds": 700},
+    ]  # fmt: skip
+    assert link.clear("drop") == [{"kind": "clock_jump", "milliseconds": 700}]
+    assert link.clear("clock_jump") == []
+    link.reset("press the red button", 0)
+
+
+def test_a_camera_that_is_to_fall_back_by_another_number_does_so():
+    camera, images = FaultyCamera(), lambda: (None, None)
+
+    def number(frame, *frames):
+        camera.suffer([{"kind": "camera_jump_back", "camera": "front", "frames": each} for each in frames])
+        return camera.take(0, frame, images).number
+
+    assert [number(100), number(101, 20), number(102, 20), number(103, 50), number(104)] == [100, 81, 82, 53, 104]

@@ -353,3 +353,20 @@ def test_a_motion_is_finished_at_rest_or_it_is_a_violation(firmware, world):
     start = world.joint_positions().copy()
     assert run(firmware, world, 150, lambda cycle: packet(q_c=start + 0.1 * smooth(cycle / 300))) is None
     assert firmware.finish() is RobotError.JOINT_MOTION_GENERATOR_VELOCITY_DISCONTINUITY and firmware.moving
+
+
+def test_a_collision_felt_at_rest_is_forgotten_by_the_next_recovery(firmware, world):
+    world.reset("pick up the red cube", 0)
+    firmware.reset()
+    firmware.contact.set_thresholds(np.full(52, 0.1))
+    joint = world.model.joint("red_cube")
+    away = world.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7].copy()
+    world.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 3] = world.end_effector_pose()[:3, 3] + [0, 0, -0.02]
+    run(firmware, world, 20)
+    world.data.qpos[joint.qposadr[0] : joint.qposadr[0] + 7] = away
+    run(firmware, world, 300)
+    firmware.fill_state()
+    assert firmware.mode is Mode.IDLE and firmware.state["cartesian_collision"].any()
+    assert firmware.recover() is RecoveryStatus.SUCCESS
+    firmware.fill_state()
+    assert not firmware.state["cartesian_collision"].any() and not firmware.state["joint_collision"].any()

@@ -201,3 +201,25 @@ def test_a_scene_that_cannot_be_put_up_is_an_error_and_the_one_before_stays(here
         assert all(after[name] == before[name] for name in ("task", "seed", "variation", "instruction", "generation", "forms"))
         robot.move(JointMotion([0.02] * 7, ReferenceType.Relative))
         assert link.reset("pick up the mug", 3)["generation"] == before["generation"] + 1
+
+
+def test_the_running_lab_is_guided_over_its_control_socket(here, robot):
+    robot.set_guiding_mode([True, True, True, False, False, False], True)
+    start = np.array(robot.state.O_T_EE.translation)
+    with LabLink(here.control_address, "test") as link:
+        for force in ([0.0, 60.0, 0.0], [0.0, 1.0], ["a", 0, 0], [float("nan"), 0.0, 0.0]):
+            with pytest.raises(Refused, match="three numbers, N in the base frame, of at most 50 N"):
+                link.guide(True, force)
+        assert link.guide(True) == "guiding" == link.guide(True, (0.0, 12.0, 0.0))
+        here.run(0.5)
+        assert link.guide(True) == "guiding"
+        here.run(0.3)
+        assert link.guide(False) == "idle"
+        here.run(0.2)
+        assert robot.state.O_T_EE.translation[1] - start[1] > 0.03
+        robot.move(JointMotion([0.3] * 7, ReferenceType.Relative), asynchronous=True)
+        while not link.status()["moving"]:
+            pass
+        with pytest.raises(Refused, match="guided only at rest"):
+            link.guide(True)
+        robot.stop()
