@@ -14,7 +14,7 @@ from robosteer_sim.fci.contact import ContactSense
 from robosteer_sim.fci.joint_controller import JointController
 from robosteer_sim.fci.kinematics import ArmKinematics, elbow_sign
 from robosteer_sim.fci.limits import LIMITS
-from robosteer_sim.fci.reference import STOP_RAD_PER_S2, HoldReference, TorqueReference, reference_for
+from robosteer_sim.fci.reference import HoldReference, TorqueReference, reference_for
 from robosteer_sim.fci.versions import VERSIONS
 from robosteer_sim.fci.wire import Controller, Generator, Mode, RecoveryStatus, RobotError
 from robosteer_sim.panda.arm import HAND_CENTRE_M, HAND_INERTIA_KG_M2, HAND_MASS_KG
@@ -80,16 +80,12 @@ class Firmware:
     # --- motions ----------------------------------------------------------------------------------------------------
 
     def begin(self, controller: Controller, generator: Generator) -> None:
-        """Begin a motion where the arm is held, at rest: or as the arm moves, where it still comes to rest."""
-        dq = self._world.joint_velocities() if self._braking else self._reference.dq
+        """Begin a motion at rest where the arm is held."""
         self._braking = 0
         self.mode, self._generator, self._controller_mode = Mode.MOVE, generator, controller
         q = self._reference.q if generator != Generator.NONE else self._world.joint_positions()
         self._reference = reference_for(generator, self._kinematics, self._checks, q)
         self._reference.followed = controller != Controller.EXTERNAL
-        # What one cycle would bring to rest is rest.
-        if np.abs(dq).max() > STOP_RAD_PER_S2 * CYCLE_S:
-            self._reference.goes_on(dq)
         self._commanded_torque = np.zeros(7)
         self._missed, self._cycles, self._received = 0, 0, 0
         self._position: list[float] | None = None

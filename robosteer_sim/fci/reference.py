@@ -58,11 +58,6 @@ class Reference(ABC):
     def finish(self) -> RobotError | None:
         """The client calls its motion finished; returns the limit that is violated where it is not at rest."""
 
-    def goes_on(self, dq: np.ndarray) -> None:
-        """Begin at joint velocities `dq` (7,) rad/s instead of at rest."""
-        self.dq = dq.copy()
-        self.twist = self.kinematics.jacobian() @ dq
-
     @abstractmethod
     def extrapolate(self, seconds: float) -> RobotError | None:
         """Go on for a cycle of `seconds` whose command has not come; returns the limit that this violates.
@@ -204,11 +199,6 @@ class CartesianReference(Reference):
 
     def finish(self) -> RobotError | None:
         return self.limits.finish(self._names, self.dq.tolist(), self.twist.tolist())
-
-    def goes_on(self, dq: np.ndarray) -> None:
-        super().goes_on(dq)
-        # As the inverse kinematics would go on.
-        self.dq = self._joint_step(moved_by(self.pose, self.twist, CYCLE_S), None) / CYCLE_S
 
     def _is_elsewhere(self, pose: np.ndarray) -> bool:
         away = twist_between(self.pose, pose, 1.0)

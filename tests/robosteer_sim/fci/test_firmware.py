@@ -310,42 +310,6 @@ def test_the_cartesian_controller_is_a_spring_in_the_stiffness_frame(firmware, w
     assert 0.6 * 20 / stiffness < lifted < 1.05 * 20 / stiffness
 
 
-@pytest.mark.parametrize("generator", [Generator.JOINT_POSITION, Generator.CARTESIAN_VELOCITY])
-def test_a_motion_that_begins_while_the_arm_comes_to_rest_begins_as_the_arm_moves(firmware, world, generator):
-    firmware.begin(Controller.EXTERNAL, Generator.NONE)
-    assert run(firmware, world, 150, lambda cycle: packet(tau_J_d=1.0 * np.eye(7)[5] * smooth(cycle / 50))) is None
-    assert firmware.finish() is None
-    assert run(firmware, world, 5) is None
-    dq = world.joint_velocities().copy()
-    assert dq[5] > 0.1
-    firmware.begin(Controller.JOINT_IMPEDANCE, generator)
-    firmware.fill_state()
-    state = firmware.state.copy()
-    if generator == Generator.JOINT_POSITION:
-        np.testing.assert_allclose(state["dq_d"], dq, atol=0.1)
-    np.testing.assert_allclose(state["O_dP_EE_d"], world.jacobian() @ dq, atol=0.1)
-    np.testing.assert_allclose(state["O_dP_EE_d"], world.jacobian() @ state["dq_d"], atol=0.01)
-
-    def slower(cycle):
-        share = 1 - smooth(cycle / 800)
-        slower.q = slower.q + share * state["dq_d"] * MS
-        return packet(q_c=slower.q, O_dP_EE_c=share * state["O_dP_EE_d"])
-
-    slower.q = state["q_d"]
-    assert run(firmware, world, 1000, slower) is None
-    assert np.abs(world.joint_velocities()).max() < 0.01 and firmware.finish() is None
-
-
-def test_a_client_that_takes_the_moving_arm_to_be_at_rest_breaks_its_limits(firmware, world):
-    firmware.begin(Controller.EXTERNAL, Generator.NONE)
-    assert run(firmware, world, 150, lambda cycle: packet(tau_J_d=1.0 * np.eye(7)[5] * smooth(cycle / 50))) is None
-    firmware.end()
-    firmware.begin(Controller.JOINT_IMPEDANCE, Generator.JOINT_POSITION)
-    firmware.fill_state()
-    held = firmware.state["q_d"].copy()
-    assert firmware.follow(packet(q_c=held)) is RobotError.JOINT_MOTION_GENERATOR_VELOCITY_DISCONTINUITY
-
-
 def test_a_motion_is_finished_at_rest_or_it_is_a_violation(firmware, world):
     firmware.begin(Controller.JOINT_IMPEDANCE, Generator.JOINT_POSITION)
     assert firmware.finish() is None and firmware.mode is Mode.IDLE
