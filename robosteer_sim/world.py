@@ -18,7 +18,8 @@ from robosteer_sim.tasks import parse, sample_scene
 #: Stiffness and damping with which the closed-loop gripper tracks its width, per finger.
 _FINGER_STIFFNESS_N_PER_M = 1500.0
 _FINGER_DAMPING_NS_PER_M = 15.0
-_MAX_WIDTH_M = 0.08
+#: Widest opening of the Franka Hand (datasheet), metres.
+MAX_WIDTH_M = 0.08
 #: A finger that is faster than any command has lost what it pressed on.
 _FINGER_RUNAWAY_M_PER_S = 0.5
 #: The start pose keeps the hand above everything on the table, and every joint this far from the ends of its range.
@@ -156,7 +157,7 @@ class World:
 
     def gripper_move(self, width_m: float, speed_m_s: float, force_n: float) -> None:
         """Let the fingers move to a width at a speed, pushing with at most `force_n` per finger."""
-        self._width_target_m = min(max(width_m, 0.0), _MAX_WIDTH_M)
+        self._width_target_m = min(max(width_m, 0.0), MAX_WIDTH_M)
         self._width_command_m = self.gripper_width()
         self._gripper_speed_m_per_step = max(speed_m_s, 0.001) * self.model.opt.timestep
         self._gripper_force_n = force_n

@@ -14,12 +14,12 @@ from robosteer_sim.fci import wire
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.wire import GripperCommand, GripperStatus
 from robosteer_sim.poller import Poller
-from robosteer_sim.world import World
+from robosteer_sim.world import MAX_WIDTH_M, World
 
 logger = logging.getLogger(__name__)
 
-#: Franka Hand (datasheet): widest opening [m], fastest closing of both fingers together [m/s], greatest force [N].
-MAX_WIDTH_M, MAX_SPEED_M_PER_S, MAX_FORCE_N = 0.08, 0.1, 70.0
+#: Franka Hand (datasheet): fastest closing of both fingers together [m/s], greatest force [N].
+MAX_SPEED_M_PER_S, MAX_FORCE_N = 0.1, 70.0
 #: Force with which the fingers are moved where the request names none.
 MOVE_FORCE_N = 40.0
 TEMPERATURE_C = 25

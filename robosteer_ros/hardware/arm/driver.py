@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,8 @@ __all__ = ["ArmDriver", "ArmFault", "Reading"]
 
 #: Share of the robot's limits of velocity and acceleration with which it goes home: "slow return home".
 HOME_DYNAMICS = 0.15
+#: The robot's answer to a recovery may overtake the state that shows it: so many states are looked at.
+_RECOVERY_STATES = 500
 
 
 class ArmDriver(ABC):
@@ -51,6 +54,13 @@ class ArmDriver(ABC):
     @abstractmethod
     def raise_fault(self) -> None:
         """Raise ArmFault if the last motion ended by a fault. Never waits."""
+
+    def await_recovery(self, has_errors: Callable[[], bool]) -> None:
+        """After the robot's answer to a recovery. Raises ArmFault when its states go on telling of errors."""
+        for _ in range(_RECOVERY_STATES):
+            if not has_errors():
+                return
+        raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
 
     @abstractmethod
     def recover(self) -> None:

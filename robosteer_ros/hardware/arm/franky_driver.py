@@ -33,8 +33,6 @@ from robosteer_ros.hardware.arm.driver import HOME_DYNAMICS, ArmDriver, ArmFault
 
 logger = logging.getLogger(__name__)
 
-RECOVERY_STATES = 500
-
 
 class FrankyDriver(ArmDriver):
     """Connects on construction. Raises UserError naming the address when there is no robot, within 3 s."""
@@ -115,15 +113,11 @@ class FrankyDriver(ArmDriver):
                 logger.warning("the robot at %s does not answer (%s): connecting anew", self._config.address, error)
                 self._robot = self._connect()
                 self._robot.recover_from_errors()
-            # The robot's answer may overtake the state that shows it: what franky returns is often about the state before.
-            for _ in range(RECOVERY_STATES):
-                if not self._robot.has_errors:
-                    return
-        except UserError:
+            self.await_recovery(lambda: self._robot.has_errors)
+        except (UserError, ArmFault):
             raise
         except builtins.Exception as error:
             raise ArmFault(describe(error)) from error
-        raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
 
     def _begin(self, motion: object) -> None:
         try:

@@ -39,7 +39,6 @@ DAMPING_RATIO = 1.4
 #: A motion counts as ended when no joint moves faster than this, rad/s, or after so much robot time all the same, s.
 REST_RAD_PER_S, REST_WITHIN_S = 0.01, 2.0
 REST_PERIOD_S = 0.005
-RECOVERY_STATES = 500
 #: Words of libfranka's errors that mean that the connection is gone.
 _LOST = re.compile(r"UDP|TCP|server closed|connection", re.IGNORECASE)
 
@@ -208,11 +207,7 @@ class PandaPyDriver(ArmDriver):
         except builtins.Exception as error:
             raise ArmFault(describe(error)) from error
         self._failure = None
-        # The robot's answer may overtake the state that shows it.
-        for _ in range(RECOVERY_STATES):
-            if not self._state().current_errors:
-                return
-        raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
+        self.await_recovery(lambda: bool(self._state().current_errors))
 
     def _prepare(self) -> None:
         """Before a motion. Raises ArmFault where the binding would do more, or worse, than begin it."""
