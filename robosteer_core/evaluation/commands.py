@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def evaluate(
@@ -41,7 +44,6 @@ def evaluate(
     Writes trials.jsonl (resumable), trials.parquet, report.html and videos into the folder.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from robosteer_core.errors import UserError
     from robosteer_core.evaluation.catalogue import load_catalogue
@@ -70,21 +72,66 @@ def evaluate(
         specs, cells = grid(policy, adapter, task or ["all"], variation or ["none"], catalogue)
     processes = processes or default_processes(through)
     words = Console(stderr=True)
+
+    def say(text: str) -> None:
+        words.print(text, highlight=False, markup=False, soft_wrap=True)
+
     with Evaluation(load_rig(rig), specs, cells, trials, seed, out, through, processes, videos, failures, catalogue) as evaluation:
-        with Progress(console=words) as progress:
-            bar = progress.add_task("trials", total=len(evaluation.schedule), completed=len(evaluation.records()))
-            records = evaluation.run(lambda record: progress.advance(bar))
-        rows = summary(records, cells)
-        write_table(evaluation.out / "trials.parquet", records)
-        write_grid_report(evaluation.out / "report.html", records, cells, evaluation.about, evaluation.video)
+        total, done = len(evaluation.schedule), len(evaluation.records())
+        say(f"{total} trials: {len(cells)} combinations of policy, task and variation, {trials} seeds each; {done} are in {evaluation.out}")
+
+        def publish() -> list[dict]:
+            records = evaluation.records()
+            write_table(evaluation.out / "trials.parquet", records)
+            write_grid_report(evaluation.out / "report.html", records, cells, evaluation.about, evaluation.video)
+            return summary(records, cells)
+
+        try:
+            with _Told(words, "trials", total, done) as told:
+                evaluation.run(told)
+            rows = publish()
+            if unseen := len(evaluation.unseen()):
+                with _Told(words, "filming failures", unseen, 0) as told:
+                    evaluation.film(told)
+                publish()
+        except KeyboardInterrupt:
+            say(f"stopped: {len(evaluation.records())} of {total} trials are in {evaluation.out}; the same call with --out {evaluation.out} goes on")
+            raise typer.Exit(130) from None
     for row in rows:
         low, high = row["wilson_95"]
-        words.print(
+        say(
             f"{row['policy']:20s} {row['task']:36s} {row['variation']:12s} {row['successes']:3d} of {row['trials']}   95 % "
-            f"[{low:.2f}, {high:.2f}]", highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-    words.print(f"report: {evaluation.out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+            f"[{low:.2f}, {high:.2f}]"
+        )
+    say(f"report: {evaluation.out / 'report.html'}")
     if json_out == "-":
         typer.echo(json.dumps(rows, indent=1))
     elif json_out:
         write_text(Path(json_out), json.dumps(rows, indent=1) + "\n")
+
+
+class _Told:
+    """Tells how far something is, called once for each part that is done: a bar on a terminal, else a line per twentieth."""
+
+    def __init__(self, words: Console, what: str, total: int, done: int) -> None:
+        from rich.progress import Progress
+
+        self._words, self._what, self._total, self._done = words, what, total, done
+        self._bar = Progress(console=words) if words.is_terminal else None
+        self._task = self._bar and self._bar.add_task(what, total=total, completed=done)
+
+    def __enter__(self) -> _Told:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, record: object) -> None:
+        self._done += 1
+        if self._bar:
+            self._bar.advance(self._task)
+        elif self._done * 20 // self._total > (self._done - 1) * 20 // self._total:
+            self._words.print(f"{self._what}: {self._done} of {self._total}", highlight=False, soft_wrap=True)

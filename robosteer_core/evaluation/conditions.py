@@ -28,8 +28,13 @@ def load_conditions(path: Path, catalogue: Catalogue) -> Plan:
         raise UserError(f"no file of conditions at {path}; expected a YAML list of name, policy, adapter, images, task, variation")
     try:
         conditions = TypeAdapter(list[Condition]).validate_python(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not a list of conditions: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    except ValidationError as error:
+        reasons = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (found {e['input']!r:.60})" for e in error.errors()]
+        raise UserError(
+            f"{path} is not a list of conditions (name, policy, adapter, images, task, variation):\n" + "\n".join(reasons)
+        ) from error
     names = [condition.name for condition in conditions]
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: expected conditions with distinct names, found: {', '.join(names) or 'none'}")

@@ -96,18 +96,11 @@ class Evaluation:
         return self.log.records(self.schedule)
 
     def run(self, on_trial: Callable[[TrialRecord], None] = lambda record: None) -> list[TrialRecord]:
-        """Run what has not been run yet, then film what is to be seen and was not; returns the records of all.
-
-        Where a film fails there is a warning: the outcomes are there.
-        """
+        """Run what has not been run yet; returns the records of all."""
         jobs = [self._job(trial, film=self._seen(trial)) for trial in self.log.remaining(self.schedule)]
         for _, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
             self.log.append(record)
             on_trial(record)
-        try:
-            self._film()
-        except Exception as error:
-            logger.warning("not all is filmed; the same command again goes on: %s", error, exc_info=not isinstance(error, UserError))
         return self.records()
 
     def _job(self, trial: Trial, film: bool) -> Job:
@@ -119,21 +112,33 @@ class Evaluation:
     def _seen(self, trial: Trial) -> bool:
         return trial.seed < self._first_seed + self._filmed
 
-    def _film(self) -> None:
-        """A trial repeats exactly, so that only those are filmed that somebody will want to see, after they have failed."""
-        failures, films = Counter(), []
+    def unseen(self) -> list[TrialRecord]:
+        """The trials that somebody will want to see and that are not filmed yet: the first failures of each cell."""
+        failures, found = Counter(), []
         for record in self.records():
             wanted = self._seen(record.trial)
             if not record.success and failures[record.trial.cell] < self._failures_filmed:
                 failures[record.trial.cell] += 1
                 wanted = True
             if wanted and not self.video(record.trial).exists():
-                films.append(record)
+                found.append(record)
+        return found
+
+    def film(self, on_film: Callable[[TrialRecord], None] = lambda record: None) -> None:
+        """Film the unseen. A trial repeats exactly, so that it is filmed only after it has failed.
+
+        Where a film fails there is a warning: the outcomes are there.
+        """
+        films = self.unseen()
         digests = {record.trial: record.digest for record in films}
         jobs = [self._job(record.trial, film=True) for record in films]
-        for job, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
-            if record.digest != digests[job.trial]:
-                logger.warning("%s: the filmed repetition differs from the trial; its video shows another course", job.trial)
+        try:
+            for job, record in run_jobs(self._setting, jobs, self._processes, self._loaded):
+                on_film(record)
+                if record.digest != digests[job.trial]:
+                    logger.warning("%s: the filmed repetition differs from the trial; its video shows another course", job.trial)
+        except Exception as error:
+            logger.warning("not all is filmed; the same command again goes on: %s", error, exc_info=not isinstance(error, UserError))
 
 
 def video_path(out: Path, trial: Trial) -> Path:

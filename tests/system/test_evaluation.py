@@ -121,9 +121,22 @@ def still_evaluation(out, policy=Still()):  # noqa: B008
     return Evaluation(load_rig("lab"), {"still": policy}, [Cell(policy="still", task=PRESS)], 1, out=out, failures_filmed=1)
 
 
+def test_who_interrupts_it_is_told_what_is_kept_and_how_it_goes_on(tmp_path):
+    command = [sys.executable, "-m", "robosteer_core.cli", "eval", "--policy", "scripted", "--task", PRESS, "--trials", "200"]
+    process = subprocess.Popen([*command, "--processes", "1", "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("200 trials: 1 combinations")
+    while "trials: 10 of 200" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert f"trials are in {tmp_path / 'run'}" in process.communicate(timeout=60)[1] and process.returncode == 130
+    assert len(records(tmp_path / "run")) >= 10
+
+
 def test_any_object_can_be_tried_and_its_failures_are_filmed(tmp_path):
     with still_evaluation(tmp_path / "run") as evaluation:
         (record,) = evaluation.run()
+        assert evaluation.unseen() == [record]
+        evaluation.film()
     assert not record.success and record.failure_class in ("never reached", "time-out") and record.ticks == 180
     assert evaluation.video(record.trial).stat().st_size > 1000
 
@@ -143,6 +156,7 @@ def test_a_failing_remote_policy_is_filmed_and_a_server_that_goes_costs_the_film
         spec = PolicySpec(name="remote", policy=address)
         with Evaluation(load_rig("lab"), {"remote": spec}, [Cell(policy="remote", task=PRESS)], 1, out=tmp_path / "run") as evaluation:
             (record,) = evaluation.run()
+            evaluation.film()
     assert not record.success and record.ticks == 180
     assert evaluation.video(record.trial).exists() is not gone and ("not all is filmed" in caplog.text) is gone
 
