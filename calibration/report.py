@@ -8,12 +8,12 @@ from calibration import pictures
 from calibration.hand_eye import Calibration, solver_table
 from calibration.image_hand_eye import ImageCalibration
 from calibration.touch import Touch, touch_on_table
+from robosteer_core.files import write_text
+from robosteer_core.page import render
 
 
 def write_report(path: Path, found: Calibration, images: ImageCalibration | None = None, title: str = "") -> None:
     """Write one HTML file with its pictures inside, in one step. `images` where the calibration is one from images."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     table = solver_table(found)
     drawn = {"frames": pictures.frames(found, images.views.board.size_m if images else None)}
     drawn |= {"left_out": pictures.left_out(found), "solvers": pictures.solvers(table)}
@@ -25,16 +25,13 @@ def write_report(path: Path, found: Calibration, images: ImageCalibration | None
         given, after = images.given, images.lens
         names = ("fx", "fy", "cx", "cy")
         lens = [(name, getattr(given, name), getattr(after, name), sigma) for name, sigma in zip(names, images.lens_sigma)]
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    page = templates.get_template("report.html").render(
+    page = render(
+        Path(__file__).with_name("report.html"),
         title=title, found=found, quality=found.quality, verdict=found.verdict, solvers=table, pictures=drawn, lens=lens, images=images,
         place="in the end effector frame" if found.hand_eye.mount == "hand" else "in the base frame",
         camera=found.hand_eye.camera.tolist(), sigmas=found.adjusted.sigmas, touch=predicted_touch(images) if images else None,
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    write_text(path, page)
 
 
 def predicted_touch(images: ImageCalibration) -> Touch | None:

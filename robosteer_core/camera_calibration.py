@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from robosteer_core.errors import UserError
+from robosteer_core.files import write_text
 from robosteer_core.rig import Contract, Finite, Positive, Rig, Vector3
 from robosteer_core.runtime.pose import Pose
 
@@ -143,12 +144,8 @@ def read_calibration(path: Path) -> CameraCalibration:
 
 
 def write_calibration(calibration: CameraCalibration, path: Path) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     text = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=128)
-    part.write_text("# Written by `robosteer calibrate hand-eye`; metres, radians, quaternions x y z w.\n" + text)
-    part.replace(path)
+    write_text(Path(path), "# Written by `robosteer calibrate hand-eye`; metres, radians, quaternions x y z w.\n" + text)
 
 
 def rig_calibrations(rig: Rig, folder: Path) -> dict[str, CameraCalibration]:

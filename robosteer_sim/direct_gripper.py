@@ -5,7 +5,8 @@ from __future__ import annotations
 from robosteer_core.rig import Gripper
 from robosteer_core.runtime.gripper_switch import RATE_HZ, GripperSwitch
 from robosteer_core.runtime.runner import tick_ns
-from robosteer_sim.fci.gripper_server import MAX_SPEED_M_PER_S, MOVE_FORCE_N, STILL_M, STILL_MS
+from robosteer_sim.fci.gripper_server import MAX_SPEED_M_PER_S, MOVE_FORCE_N
+from robosteer_sim.fingers import FingersStill
 from robosteer_sim.world import World
 
 
@@ -15,9 +16,8 @@ class DirectGripper:
     def __init__(self, world: World, config: Gripper, now_ns: int) -> None:
         self._world, self._config, self._start_ns = world, config, now_ns
         self._wanted: float | None = None
-        self._busy = False
+        self._running: FingersStill | None = None
         self._ticks = 0
-        self._still_width_m, self._still_ms = -1.0, 0
         self.due_ns = self._next()
         self._read()
         self._switch = GripperSwitch.at(self.opening)
@@ -30,7 +30,7 @@ class DirectGripper:
         """What falls due at `due_ns`: read the width, act on the wanted opening."""
         self.due_ns = self._next()
         self._read()
-        if self._wanted is None or self._busy:
+        if self._wanted is None or self._running:
             return
         change = self._switch.decide(self._wanted)
         if change is None:
@@ -40,18 +40,12 @@ class DirectGripper:
             self._world.gripper_move(self._config.max_width_m, speed, MOVE_FORCE_N)
         else:
             self._world.gripper_move(0.0, speed, self._config.force_n)
-        self._busy, self._still_width_m, self._still_ms = True, -1.0, 0
+        self._running = FingersStill()
 
     def after_step(self) -> None:
         """Watch a running command for one millisecond."""
-        if not self._busy:
-            return
-        width = self._world.gripper_width()
-        if abs(width - self._still_width_m) >= STILL_M:
-            self._still_width_m, self._still_ms = width, 0
-        else:
-            self._still_ms += 1
-        self._busy = self._still_ms < STILL_MS
+        if self._running and self._running.watch(self._world.gripper_width()):
+            self._running = None
 
     def _next(self) -> int:
         self._ticks += 1

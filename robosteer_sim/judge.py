@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from robosteer_sim.robot import FINGER_JOINTS
+from robosteer_sim.hand_contacts import HandContacts
 from robosteer_sim.objects.bowl import BOWL_HEIGHT_M, BOWL_RADIUS_M
 from robosteer_sim.objects.button import BUTTON_TRAVEL_M
 from robosteer_sim.objects.cube import CUBE_HALF_M
@@ -36,8 +36,6 @@ HELD_M = 0.02
 #: Another object that has been displaced by this much has been mistaken for the target.
 DISPLACED_M = 0.04
 _LOOK_STEPS = 20
-_EDGES, _NONE = np.arange(4), np.empty((0, 3))
-FINGERS = {joint: body for joint, body in zip(FINGER_JOINTS, ("left_finger", "right_finger"))}
 
 
 class Judge:
@@ -57,11 +55,10 @@ class Judge:
     displaced by 4 cm.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, scene: Scene, task: Task) -> None:
-        self._model, self._data, self._task, self._scene = model, data, task, scene
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, contacts: HandContacts, scene: Scene, task: Task) -> None:
+        self._model, self._data, self._contacts, self._task, self._scene = model, data, contacts, task, scene
         self._bodies = {item.name: model.body(item.name).id for item in scene.items}
         self._object_of_body = {body: name for name, body in self._bodies.items()}
-        self._arm_bodies = {model.body(name).id for name in (*FINGERS.values(), "hand")}
         self._start = data.xpos[self._bodies[task.target]].copy()
         self._touches_alone = not task.words or task.verb == "press hard"
         self._others = {name: (body, data.xpos[body].copy()) for name, body in self._bodies.items() if name not in task.objects}
@@ -70,8 +67,6 @@ class Judge:
         self._condition = getattr(self, "_" + task.verb.replace(" ", "_"))
         self._needed_steps = HOLD_STEPS.get(task.verb, 1)
         self._travel = model.joint(task.target).qposadr[0] if task.kind == "button" else None
-        self._body_of_geom = model.geom_bodyid.tolist()
-        self._of_arm = np.isin(model.geom_bodyid, list(self._arm_bodies))
         self._steps = self._watched = 0
         self._held = self._touching = False
         self.success = self.reached = False
@@ -81,7 +76,7 @@ class Judge:
         """Look at the step that has just been made."""
         if self.success or self.failure:
             return
-        touched = self._touched() if self._data.ncon else set()
+        touched = {self._object_of_body[body] for body in self._contacts.bodies() if body in self._object_of_body}
         self._touching = self._task.target in touched
         self.reached = self.reached or self._touching
         self._held = self._held or (self._touching and bool(self._moved()[2] >= HELD_M))
@@ -125,7 +120,7 @@ class Judge:
     def _press_hard(self, touching: bool) -> bool:
         if self._data.qpos[self._travel] < PRESSED_TRAVEL_M:
             return False
-        return np.linalg.norm(self.contact_forces()[0].sum(0)) >= HARD_N
+        return np.linalg.norm(self._contacts.forces()[0].sum(0)) >= HARD_N
 
     def _open(self, touching: bool) -> bool:
         return self._data.qpos[self._model.joint(self._task.target).qposadr[0]] >= OPENED_TRAVEL_M
@@ -174,45 +169,6 @@ class Judge:
 
     def _moved(self) -> np.ndarray:
         return self._data.xpos[self._bodies[self._task.target]] - self._start
-
-    def _touched(self) -> set[str]:
-        """Names of the objects that hand or fingers are in contact with."""
-        names = set()
-        body_of = self._body_of_geom
-        for first, second in self._data.contact.geom.tolist():
-            first, second = body_of[first], body_of[second]
-            if first in self._arm_bodies:
-                name = self._object_of_body.get(second)
-            elif second in self._arm_bodies:
-                name = self._object_of_body.get(first)
-            else:
-                continue
-            if name is not None:
-                names.add(name)
-        return names
-
-    def contact_forces(self) -> tuple[np.ndarray, np.ndarray]:
-        """Contacts of hand and fingers with something else: the forces on them (k, 3) in N and their points (k, 3) in m, base
-        frame. As mj_contactForce finds them, for all contacts at once: in a grasp there are two dozen."""
-        if not self._data.ncon:
-            return _NONE, _NONE
-        contact = self._data.contact
-        on_arm = self._of_arm[contact.geom]
-        address = contact.efc_address
-        chosen = np.flatnonzero((on_arm[:, 0] != on_arm[:, 1]) & (address >= 0))
-        if not len(chosen):
-            return _NONE, _NONE
-        # A pyramid of four edges per contact (condim 3): their sum is the normal force, their differences the friction.
-        edges = self._data.efc_force[address[chosen, None] + _EDGES]
-        friction = contact.friction[chosen]
-        local = np.empty((len(chosen), 3))
-        local[:, 0] = edges.sum(1)
-        local[:, 1] = friction[:, 0] * (edges[:, 0] - edges[:, 1])
-        local[:, 2] = friction[:, 1] * (edges[:, 2] - edges[:, 3])
-        forces = np.einsum("kij,ki->kj", contact.frame[chosen].reshape(-1, 3, 3), local)
-        # The force is that of the first geom on the second.
-        forces[on_arm[chosen, 0]] *= -1
-        return forces, contact.pos[chosen]
 
     def object_poses(self) -> dict[str, list[float]]:
         """Position [m] and quaternion x, y, z, w of every object."""

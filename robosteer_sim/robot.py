@@ -24,8 +24,8 @@ FLANGE_TO_TCP_M = 0.1034
 #: Joint torque limits of the FR3 and of the Panda, newton metres.
 MAX_TORQUES_NM = np.array(FR3.torque)
 
-#: Bodies that may touch things. The other links cannot reach the table within the workspace, and each would cost time.
-_TOUCHING_BODIES = ("hand", "left_finger", "right_finger")
+#: Bodies that touch things. The other links cannot reach the table within the workspace, and each would cost time.
+HAND_BODIES = ("hand", "left_finger", "right_finger")
 
 
 def assets() -> Path:
@@ -85,7 +85,7 @@ def _fit(spec: mujoco.MjSpec) -> mujoco.MjSpec:
     """What the lab wants of either arm: no weight, touching hands alone, the point between the fingertips."""
     for body in spec.bodies:
         body.gravcomp = 1.0
-        touching = body.name in _TOUCHING_BODIES
+        touching = body.name in HAND_BODIES
         for geom in body.geoms:
             geom.group = 0
             geom.contype, geom.conaffinity = (1, 1) if touching else (0, 0)

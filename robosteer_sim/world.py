@@ -10,6 +10,7 @@ import numpy as np
 
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.pose import Pose
+from robosteer_sim.hand_contacts import HandContacts
 from robosteer_sim.judge import Judge
 from robosteer_sim.robot import FINGER_JOINTS, JOINTS, MAX_TORQUES_NM, TCP_SITE
 from robosteer_sim.scene import build
@@ -71,7 +72,8 @@ class World:
         self._width_target_m = self._width_command_m = 0.0
         self._gripper_speed_m_per_step, self._gripper_force_n = 0.0001, 40.0
         mujoco.mj_forward(self.model, self.data)
-        self._judge = Judge(self.model, self.data, self.scene, self.goal)
+        self._contacts = HandContacts(self.model, self.data)
+        self._judge = Judge(self.model, self.data, self._contacts, self.scene, self.goal)
 
     def _displace_start(self, offset: np.ndarray) -> None:
         """Displace the end effector by translation [m] and rotation vector [rad] (6,), base frame: by damped least squares,
@@ -126,7 +128,7 @@ class World:
         """(13,): what contacts (not the joints' own friction) do to the arm: joint torques (7,) in Nm, then the wrench at
         the end effector (6,), force [N] above torque [Nm], base frame."""
         load = np.zeros(13)
-        forces, points = self._judge.contact_forces()
+        forces, points = self._contacts.forces()
         if len(forces):
             load[7:10] = forces.sum(0)
             # Written out: numpy's cross product takes several times as long.

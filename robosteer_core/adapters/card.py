@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from base64 import b64encode
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from robosteer_core.files import write_text
+from robosteer_core.page import data_uri, render
 
 if TYPE_CHECKING:
     from robosteer_core.adapters.store import AdapterRecord
@@ -26,8 +27,6 @@ def write_card(
     `eligible` (layers, heads) are the heads of the trained part that reach the action; `files` are named with size and
     SHA-256; `training` is the summary of the run that made it, where there is one.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     from robosteer_core.heads.draw import draw
 
     scores = None if record.scores is None else np.array(record.scores)
@@ -37,15 +36,13 @@ def write_card(
         picture = Path(temporary) / "heads.png"
         draw(scores, chosen, picture, title="", subtitle=f"{scored or ''}trained: {record.trained_part} heads (framed{', by rank' if scored else ''})",
              unit="mean squared error of the predicted action", eligible=eligible)  # fmt: skip
-        head_map = f"data:image/png;base64,{b64encode(picture.read_bytes()).decode()}"
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    page = templates.get_template(CARD).render(
+        head_map = data_uri(picture)
+    page = render(
+        Path(__file__).with_name(CARD),
         record=record, folder=str(folder), layers=eligible.shape[0], heads=eligible.shape[1], parameters=parameters, training=training,
         head_map=head_map, files=[(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
     )  # fmt: skip
-    part = folder / (CARD + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, folder / CARD)
+    write_text(folder / CARD, page)
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from robosteer_core.adapters.slices import KeyValueRule
 from robosteer_core.adapters.sparse_lora import ADAPTER, adapted_modules, add_adapter, merge, switch
 from robosteer_core.adapters.targets import Targets, adapter_targets
 from robosteer_core.errors import UserError
+from robosteer_core.files import put, temporary_of, write_text
 from robosteer_core.vla.checkpoint import fingerprint, weight_files
 from robosteer_core.vla.config import Statistics
 from robosteer_core.vla.policy import Policy
@@ -66,9 +66,9 @@ def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name
     if record.heads:
         config: LoraConfig = policy.model.peft_config[name]
         config.base_model_name_or_path = record.base
-        temporary = folder / (WEIGHTS + ".tmp")
+        temporary = temporary_of(folder / WEIGHTS)
         save_file(adapter_weights(policy, name), temporary, metadata={"format": "pt"})
-        os.replace(temporary, folder / WEIGHTS)
+        put(temporary, folder / WEIGHTS)
         content = config.to_dict() | {"inference_mode": True, "target_modules": sorted(config.target_modules)}
         _write(folder / CONFIG, content)
         parameters = record.targets(policy).parameters(policy.model, record.rank)
@@ -190,6 +190,4 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _write(path: Path, content: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")

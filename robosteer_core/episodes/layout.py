@@ -1,4 +1,4 @@
-"""Where a LeRobot v3.0 dataset keeps what, and how a file is put in its place without ever being half-written.
+"""Where a LeRobot v3.0 dataset keeps what.
 
 Source: huggingface/lerobot 0.4.4, src/lerobot/datasets/utils.py.
 """
@@ -6,7 +6,6 @@ Source: huggingface/lerobot 0.4.4, src/lerobot/datasets/utils.py.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robosteer_core.errors import UserError
+from robosteer_core.files import put, temporary_of
 
 CODEBASE_VERSION = "v3.0"
 CHUNKS_SIZE = 1000  # files per chunk folder
@@ -36,28 +36,6 @@ DEFAULT_FEATURES = {
     "index": {"dtype": "int64", "shape": [1], "names": None},
     "task_index": {"dtype": "int64", "shape": [1], "names": None},
 }
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder's list of names to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def put(temporary: Path, path: Path) -> None:
-    """Give a finished file its name: after this call it is there, whole, even if the power fails."""
-    sync(temporary)
-    os.replace(temporary, path)
-    sync(path.parent)
-
-
-def temporary_of(path: Path) -> Path:
-    """Where `path` is written before it is `put`; its suffix keeps it out of every reader's file patterns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(path.name + ".tmp")
 
 
 def write_json(content: Any, path: Path) -> None:

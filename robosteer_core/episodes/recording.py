@@ -19,10 +19,11 @@ from typing import Any, Mapping
 import numpy as np
 
 from robosteer_core.episodes.features import STAMP
-from robosteer_core.episodes.layout import ACTION, IMAGES, STATE, read_json, sync, write_json
+from robosteer_core.episodes.layout import ACTION, IMAGES, STATE, read_json, write_json
 from robosteer_core.episodes.statistics import ImageHistogram
 from robosteer_core.episodes.video import VideoRecorder, decodable_frames
 from robosteer_core.errors import UserError
+from robosteer_core.files import sync
 
 FOLDER = ".recording"
 

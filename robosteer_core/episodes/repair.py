@@ -15,6 +15,7 @@ from robosteer_core.episodes.check import Report
 from robosteer_core.episodes.lock import FolderLock
 from robosteer_core.episodes.summary import write_summary
 from robosteer_core.errors import UserError
+from robosteer_core.files import sync
 
 SIDECAR = "dropped"
 
@@ -106,7 +107,7 @@ def _set_aside(folder: Path, path: Path, done: Repair, copy: bool = False) -> No
     target = done.dropped_to / path.relative_to(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(path, target) if copy else os.replace(path, target)
-    layout.sync(target.parent)
+    sync(target.parent)
     done.dropped.append(str(path.relative_to(folder)))
 
 

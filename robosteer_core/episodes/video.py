@@ -15,7 +15,7 @@ from typing import Iterator
 import av
 import numpy as np
 
-from robosteer_core.episodes.layout import put, temporary_of
+from robosteer_core.files import put, temporary_of
 from robosteer_core.episodes.statistics import ImageHistogram
 from robosteer_core.errors import UserError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from robosteer_core.episodes.layout import put, temporary_of
+from robosteer_core.files import put, temporary_of
 from robosteer_core.errors import UserError, settings
 from robosteer_core.evaluation.plot import COLOURS, GRID, INK, MUTED, OTHER_COLOUR
 from robosteer_core.evaluation.statistics import SuccessRate

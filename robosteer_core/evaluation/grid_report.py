@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from robosteer_core.evaluation import plot
 from robosteer_core.evaluation.comparison import compare_policies
 from robosteer_core.evaluation.failure import FAILURE_CLASSES
-from robosteer_core.evaluation.page import data_uri, write_text
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.evaluation.trials import Cell, Trial, TrialRecord
+from robosteer_core.files import write_text
+from robosteer_core.page import data_uri, render
 
 #: Videos are inside of the page up to this much, megabytes; those beyond are links to the files beside it.
 EMBEDDED_MB = 24.0
@@ -25,8 +26,6 @@ def write_grid_report(
     path: Path, records: Sequence[TrialRecord], cells: Sequence[Cell], about: Mapping[str, object], video: Callable[[Trial], Path]
 ) -> None:
     """Write the page at `path`, in one step. `video` tells where the video of a trial would be."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     policies, tasks, variations = (list(dict.fromkeys(getattr(c, key) for c in cells)) for key in ("policy", "task", "variation"))
     failed = [record for record in records if not record.success]
     classes = {f"{short(p)}: {t}" if len(policies) > 1 else t: counts for (p, t), counts in _classes(failed, policies, tasks).items()}
@@ -37,8 +36,8 @@ def write_grid_report(
         if failed:
             plot.failures(classes, Path(folder) / "failures.png")
             pictures["failures"] = data_uri(Path(folder) / "failures.png")
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
-    page = templates.get_template("grid_report.html").render(
+    page = render(
+        Path(__file__).with_name("grid_report.html"),
         records=records, policies=policies, tasks=tasks, variations=variations, about=about, pictures=pictures, short=short,
         pooled={policy: _rate(records, policy=policy) for policy in policies},
         rates={(c.policy, c.task, c.variation): _rate(records, **c.model_dump()) for c in cells},

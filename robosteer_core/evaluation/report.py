@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from robosteer_core.errors import UserError
-from robosteer_core.evaluation.page import data_uri, write_text
 from robosteer_core.evaluation.statistics import PairedComparison, SuccessRate, compare_paired
 from robosteer_core.evaluation.trials import TrialRecord, by_seed
+from robosteer_core.files import write_text
+from robosteer_core.page import data_uri, render
 
 Count = Annotated[int, Field(ge=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -130,11 +131,9 @@ def read_report(path: Path) -> Report:
 def _page(
     report: Report, details: Details, records: Sequence[TrialRecord], head_map: Path, success: Path, videos: Mapping[str, str]
 ) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     tried = {condition: by_seed(records, condition) for condition in CONDITIONS}
-    return templates.get_template("report.html").render(
+    return render(
+        Path(__file__).with_name("report.html"),
         report=report,
         details=details,
         conditions=CONDITIONS,

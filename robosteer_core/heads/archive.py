@@ -24,6 +24,7 @@ from robosteer_core.episodes import layout, statistics
 from robosteer_core.episodes.keyframes import keyframes_of
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
+from robosteer_core.files import put, temporary_of
 from robosteer_core.heads.capture import frame_noise, read_batch
 from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
 from robosteer_core.heads.tap import Read
@@ -176,9 +177,9 @@ def capture_dataset(
         noise = frame_noise(policy, demonstrations, slice(None), seed)
         found = read_batch(policy, demonstrations.inputs(policy, slice(None)), noise, reads, step)
         path = captured.block(number)
-        temporary = layout.temporary_of(path)
+        temporary = temporary_of(path)
         save_file(found, temporary)
-        layout.put(temporary, path)
+        put(temporary, path)
         if progress:
             progress.advance(task)
     return captured
@@ -193,9 +194,9 @@ def _prepared(folder: Path, record: CaptureRecord, frames: dict[str, np.ndarray]
     with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # shards that start together
         if not (folder / RECORD).exists():
-            temporary = layout.temporary_of(folder / FRAMES)
+            temporary = temporary_of(folder / FRAMES)
             save_arrays({key: np.ascontiguousarray(values) for key, values in frames.items()}, temporary)
-            layout.put(temporary, folder / FRAMES)
+            put(temporary, folder / FRAMES)
             layout.write_json(record.model_dump(mode="json"), folder / RECORD)
     captured = Captured(folder)
     there, wanted = captured.record.model_dump(), record.model_dump()

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from robosteer_core.episodes.layout import put, temporary_of
+from robosteer_core.files import put, temporary_of
 from robosteer_core.evaluation.plot import GRID, INK, MUTED
 from robosteer_core.heads.task_heads import recorded_scores
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from robosteer_core.episodes import statistics
 from robosteer_core.episodes.keyframes import keyframes_of
-from robosteer_core.episodes.layout import put, temporary_of
+from robosteer_core.files import put, temporary_of
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError, settings
 from robosteer_core.heads.alternatives import select_by

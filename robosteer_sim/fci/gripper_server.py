@@ -7,12 +7,13 @@ import math
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from robosteer_core.errors import UserError
 from robosteer_sim.fci import wire
 from robosteer_sim.fci.port import FciPort
 from robosteer_sim.fci.wire import GripperCommand, GripperStatus
+from robosteer_sim.fingers import FingersStill
 from robosteer_sim.poller import Poller
 from robosteer_sim.world import MAX_WIDTH_M, World
 
@@ -23,8 +24,6 @@ MAX_SPEED_M_PER_S, MAX_FORCE_N = 0.1, 70.0
 #: Force with which the fingers are moved where the request names none.
 MOVE_FORCE_N = 40.0
 TEMPERATURE_C = 25
-#: A command has ended when the width has not changed for this long.
-STILL_MS, STILL_M = 60, 2e-5
 #: How far from the width asked for a Move may end.
 _REACHED_M = 0.003
 #: A grasp is one for as long as the fingers stay this close to the width at which they were stopped.
@@ -40,9 +39,8 @@ class _Job:
     width_m: float
     inner_m: float = 0.0
     outer_m: float = 0.0
-    still_width_m: float = -1.0
-    still_ms: int = 0
     jammed: bool = False
+    still: FingersStill = field(default_factory=FingersStill)
 
 
 class GripperServer:
@@ -124,12 +122,7 @@ class GripperServer:
                 self._grasping = False
             return
         width = self._world.gripper_width()
-        # Measured from where it last moved on, not from the step before: the slowest moves make 10 um in a step.
-        if abs(width - job.still_width_m) >= STILL_M:
-            job.still_width_m, job.still_ms = width, 0
-        else:
-            job.still_ms += 1
-        if job.still_ms < STILL_MS:
+        if not job.still.watch(width):
             return
         if job.jammed:
             reached = False
