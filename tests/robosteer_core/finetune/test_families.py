@@ -15,19 +15,12 @@ from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_core.vla.sites import Head
 
-MAKE = {
-    "pi0": lambda path: hub.openpi(path),
-    "pi05": lambda path: hub.openpi(path, pi05=True),
-    "smolvla": hub.smolvla,
-    "openvla": hub.openvla,
-    "openvla_oft": lambda path: hub.openvla(path, oft=True),
-}
 CONFIG = FinetuneConfig(steps=12, batch_size=6, draws=2, rank=4, alpha=4, learning_rate=2e-2)
 
 
-@pytest.fixture(params=MAKE)
+@pytest.fixture(params=hub.FAMILIES)
 def policy(request, tmp_path):
-    MAKE[request.param](tmp_path / "base")
+    hub.FAMILIES[request.param](tmp_path / "base")
     return load_policy(tmp_path / "base")
 
 

@@ -12,20 +12,13 @@ from robosteer_core.heads.mediation import action_error_rise
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import load_policy
 
-MAKE = {
-    "pi0": lambda path: hub.openpi(path),
-    "pi05": lambda path: hub.openpi(path, pi05=True),
-    "smolvla": hub.smolvla,
-    "openvla": hub.openvla,
-    "openvla_oft": lambda path: hub.openvla(path, oft=True),
-}
 #: Token of the first action in the expert's suffix: pi0's has the state before it.
 FIRST_ACTION = {"pi0": 1, "pi05": 0, "smolvla": 0}
 
 
-@pytest.fixture(params=MAKE)
+@pytest.fixture(params=hub.FAMILIES)
 def policy(request, tmp_path):
-    MAKE[request.param](tmp_path / "base")
+    hub.FAMILIES[request.param](tmp_path / "base")
     return load_policy(tmp_path / "base")
 
 

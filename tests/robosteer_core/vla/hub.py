@@ -259,3 +259,13 @@ def assert_eligible(policy):
                 assert (gradient is not None and bool(gradient[list(site.rows(head))].abs().sum() > 0)) == heads[head], (site, head)
             gradient = policy.model.get_submodule(forward.up).weight.grad
             assert (gradient is not None and bool(gradient.abs().sum() > 0)) == layer, forward
+
+
+#: By family, a function that writes a small checkpoint of it into a folder, in a layout of the hub.
+FAMILIES = {
+    "pi0": openpi,
+    "pi05": lambda path: openpi(path, pi05=True),
+    "smolvla": smolvla,
+    "openvla": openvla,
+    "openvla_oft": lambda path: openvla(path, oft=True),
+}
