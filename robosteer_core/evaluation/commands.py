@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,13 +88,14 @@ def evaluate(
             return summary(records, cells)
 
         try:
-            with _Told(words, "trials", total, done) as told:
-                evaluation.run(told)
-            rows = publish()
-            if unseen := len(evaluation.unseen()):
-                with _Told(words, "filming failures", unseen, 0) as told:
-                    evaluation.film(told)
-                publish()
+            with _Interrupt() as interrupt:
+                with _Told(words, "trials", total, done, interrupt) as told:
+                    evaluation.run(told)
+                rows = publish()
+                if unseen := len(evaluation.unseen()):
+                    with _Told(words, "filming failures", unseen, 0, interrupt) as told:
+                        evaluation.film(told)
+                    publish()
         except KeyboardInterrupt:
             say(f"stopped: {len(evaluation.records())} of {total} trials are in {evaluation.out}; the same call with --out {evaluation.out} goes on")
             raise typer.Exit(130) from None
@@ -110,13 +112,37 @@ def evaluate(
         write_text(Path(json_out), json.dumps(rows, indent=1) + "\n")
 
 
+class _Interrupt:
+    """A Ctrl-C that comes for certain, at the latest with `check()`: numpy.random.Generator.choice can swallow one (2.4)."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler:  # else somebody wants it ignored, as a shell for what runs behind
+            signal.signal(signal.SIGINT, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _come(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        if self._came:
+            raise KeyboardInterrupt
+
+
 class _Told:
     """Tells how far something is, called once for each part that is done: a bar on a terminal, else a line per twentieth."""
 
-    def __init__(self, words: Console, what: str, total: int, done: int) -> None:
+    def __init__(self, words: Console, what: str, total: int, done: int, interrupt: _Interrupt) -> None:
         from rich.progress import Progress
 
-        self._words, self._what, self._total, self._done = words, what, total, done
+        self._words, self._what, self._total, self._done, self._interrupt = words, what, total, done, interrupt
         self._bar = Progress(console=words) if words.is_terminal else None
         self._task = self._bar and self._bar.add_task(what, total=total, completed=done)
 
@@ -135,3 +161,4 @@ class _Told:
             self._bar.advance(self._task)
         elif self._done * 20 // self._total > (self._done - 1) * 20 // self._total:
             self._words.print(f"{self._what}: {self._done} of {self._total}", highlight=False, soft_wrap=True)
+        self._interrupt.check()
