@@ -1,5 +1,8 @@
-"""The arm process of a simulated lab, and what sends it chunks."""
+"""A ROS domain of its own for each run of the tests; the arm process of a simulated lab, and what sends it chunks."""
 
+import os
+import random
+import socket
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +16,28 @@ from robosteer_ros.hardware.arm.client import ArmClient
 #: A little less than the time to the next tick, so that each pose is reached by then.
 PERIOD_NS = 66_000_000
 TASK = "press the red button"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def domain():
+    """A domain that no other run on this machine has: runs hold a port each."""
+    # Ports of domains above 101 are those that the system gives out for other things.
+    for number in random.sample(range(1, 101), 100):
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", 20100 + number))
+        except OSError:
+            holder.close()
+            continue
+        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        os.environ.pop("CYCLONEDDS_URI", None)
+        yield number
+        holder.close()
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        return
+    pytest.fail("all 100 domains are taken")
 
 
 @pytest.fixture(scope="module")

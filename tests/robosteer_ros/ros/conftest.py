@@ -1,8 +1,6 @@
-"""A ROS domain of its own for each run of the tests, and what tests of the graph share."""
+"""What tests of the graph share."""
 
 import os
-import random
-import socket
 import subprocess
 import sys
 import threading
@@ -16,28 +14,6 @@ PATIENCE_S = 20
 
 # From Jazzy on, the classes that rosidl generates check what they are given where this is set before they are imported.
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def domain():
-    """A domain that no other run on this machine has: runs hold a port each."""
-    # Ports of domains above 101 are those that the system gives out for other things.
-    for number in random.sample(range(1, 101), 100):
-        holder = socket.socket()
-        try:
-            holder.bind(("127.0.0.1", 20100 + number))
-        except OSError:
-            holder.close()
-            continue
-        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
-        os.environ["ROS_DOMAIN_ID"] = str(number)
-        os.environ.pop("CYCLONEDDS_URI", None)
-        yield number
-        holder.close()
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        return
-    pytest.fail("all 100 domains are taken")
 
 
 @contextmanager

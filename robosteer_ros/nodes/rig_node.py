@@ -1,0 +1,171 @@
+"""What every node of a rig has: its life, its rig, its end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig, load_rig
+from robosteer_ros import ros
+from robosteer_ros.ros import (
+    ExternalShutdownException,
+    LifecycleNode,
+    LifecycleState,
+    LoggingSeverity,
+    MultiThreadedExecutor,
+    TransitionCallbackReturn,
+    rcl_interfaces,
+)
+
+THREADS = 4
+"""A stop must come through while another service is at work."""
+
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class RigNode(LifecycleNode):
+    """A lifecycle node of the rig that its parameter `rig` names: a YAML file, or the name of one in launch/.
+
+    Subclasses override `configure`, `activate`, `deactivate` and `clean_up`; a UserError in one of the first two refuses the
+    transition, with its words in the log. What `configure` opens goes onto the stack `resources`, and what `activate` starts
+    onto `running`: each is closed by the transition back, by a refusal and at the end. With the parameter `autostart` the
+    node configures and activates itself, for who runs it without a supervisor.
+    """
+
+    def __init__(self, name: str, **options) -> None:
+        super().__init__(name, **options)
+        self.rig: Rig | None = None
+        self.resources, self.running = ExitStack(), ExitStack()
+        self.declare("rig", "lab", "the rig: a YAML file, or the name of one in launch/")
+        self.declare("autostart", False, "configure and activate at the start, without a supervisor")
+        _hear_python(self.get_logger())
+
+    def declare(self, name: str, default: bool | int | float | str, description: str, read_only: bool = True) -> None:
+        """A parameter, by default one that is set at the start alone."""
+        described = rcl_interfaces.msg.ParameterDescriptor(description=description, read_only=read_only)
+        self.declare_parameter(name, default, described)
+
+    def value(self, name: str) -> bool | int | float | str:
+        return self.get_parameter(name).value
+
+    def configure(self) -> None:
+        """Open what the node works with; `rig` is there."""
+
+    def activate(self) -> None:
+        """Begin to work."""
+
+    def deactivate(self) -> None:
+        """End what `activate` began and `running` does not end."""
+
+    def clean_up(self) -> None:
+        """Forget what `configure` set and `resources` does not close."""
+
+    def start(self) -> bool:
+        """Configure and activate; False where one of them is refused."""
+        return self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
+
+    def close(self) -> None:
+        """End everything, whatever the state."""
+        self.running.close()
+        self.resources.close()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        def configure() -> None:
+            self.rig = load_rig(self.value("rig"))
+            self.configure()
+
+        return self._carry_out(configure, self.resources) or super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        # Publishers first: what is begun may have something to say at once.
+        if (result := super().on_activate(state)) != _SUCCESS:
+            return result
+        if refused := self._carry_out(self.activate, self.running):
+            super().on_deactivate(state)
+            return refused
+        return _SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.deactivate()
+        self.running.close()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.clean_up()
+        self.resources.close()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.close()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an error nobody expected: unconfigured, so that it can be configured again."""
+        self.close()
+        super().on_error(state)
+        return _SUCCESS
+
+    def _carry_out(self, work: Callable[[], None], opened: ExitStack) -> TransitionCallbackReturn | None:
+        """None where `work` is done; what it opened is closed where it is not."""
+        try:
+            work()
+            return None
+        except UserError as error:
+            self.get_logger().error(str(error))
+            opened.close()
+            return _FAILURE
+        except BaseException:
+            opened.close()
+            raise
+
+
+def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
+    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused."""
+    ros.init()
+    nodes: list[RigNode] = []
+    executor = MultiThreadedExecutor(num_threads=THREADS)
+    code = 0
+    try:
+        for make_one in (make, *others):
+            nodes.append(make_one())
+            executor.add_node(nodes[-1])
+        if all(node.start() for node in nodes if node.value("autostart")):
+            executor.spin()
+        else:
+            code = 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        for node in reversed(nodes):
+            node.close()
+        executor.shutdown()
+        for node in nodes:
+            node.destroy_node()
+        ros.try_shutdown()
+    sys.exit(code)
+
+
+def _hear_python(logger) -> None:
+    """What drivers and core say by `logging` goes where the node's own words go: console and /rosout."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in [handler for handler in root.handlers if isinstance(handler, _ToRos)]:
+        root.removeHandler(handler)
+    root.addHandler(_ToRos(logger))
+
+
+class _ToRos(logging.Handler):
+    """One per process: where several nodes share it, the last one speaks for what belongs to none."""
+
+    def __init__(self, logger) -> None:
+        super().__init__()
+        self._log = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # ROS has these five levels, with Python's numbers.
+        severity = LoggingSeverity(max(LoggingSeverity.DEBUG, min(LoggingSeverity.FATAL, record.levelno // 10 * 10)))
+        say = {"DEBUG": self._log.debug, "INFO": self._log.info, "WARN": self._log.warning, "ERROR": self._log.error, "FATAL": self._log.fatal}
+        say[severity.name](self.format(record))

@@ -1,0 +1,109 @@
+"""A node of a rig: its transitions open and close what they should, and refuse in words."""
+
+import logging
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from robosteer_core.errors import UserError
+from robosteer_ros import ros
+from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.ros import TransitionCallbackReturn
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class Diary(RigNode):
+    """Notes what happens; refuses what `refused` names."""
+
+    def __init__(self):
+        super().__init__("diary")
+        self.notes, self.refused = [], ""
+
+    def configure(self):
+        self.resources.callback(self.notes.append, "resources closed")
+        self._do("configure")
+
+    def activate(self):
+        self.running.callback(self.notes.append, "running closed")
+        self._do("activate")
+
+    def _do(self, name):
+        self.notes.append(f"{name} {self.rig.name}")
+        if name == self.refused:
+            raise UserError("expected a cable, found none; plug it in")
+
+
+@pytest.fixture
+def make():
+    """`make(words...)` is a Diary with these ROS arguments."""
+    nodes = []
+
+    def make(*words):
+        ros.init(args=["test", "--ros-args", *words])
+        nodes.append(Diary())
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    ros.try_shutdown()
+
+
+def test_transitions_open_and_close_in_order(make):
+    node = make("-p", "rig:=panda_lab")
+    for trigger in (node.trigger_configure, node.trigger_activate, node.trigger_deactivate, node.trigger_cleanup):
+        assert trigger() == SUCCESS
+    assert node.notes == ["configure panda_lab", "activate panda_lab", "running closed", "resources closed"]
+
+
+@pytest.mark.parametrize("refused, notes", [
+    ("configure", ["configure lab", "resources closed"]), ("activate", ["configure lab", "activate lab", "running closed"]),
+])  # fmt: skip
+def test_a_refused_transition_says_why_closes_what_it_opened_and_may_be_tried_again(make, capfd, refused, notes):
+    node = make()
+    node.refused = refused
+    assert not node.start() and node.notes == notes
+    assert "expected a cable, found none; plug it in" in capfd.readouterr().err
+    node.refused = ""
+    assert (node.start() if refused == "configure" else node.trigger_activate() == SUCCESS) is True
+
+
+def test_an_unknown_rig_is_refused_in_words(make, capfd):
+    node = make("-p", "rig:=nowhere")
+    assert node.trigger_configure() == FAILURE
+    assert "no rig file" in capfd.readouterr().err
+
+
+def test_what_libraries_say_by_logging_is_the_nodes_own_words(make, capfd):
+    make()
+    logging.getLogger("robosteer_core.somewhere").warning("the hand is warm")
+    assert "[diary]: the hand is warm" in capfd.readouterr().err
+
+
+ALONE = """
+from robosteer_ros.nodes.rig_node import RigNode, main
+class Alone(RigNode):
+    def __init__(self): super().__init__("alone")
+    def activate(self):
+        self.running.callback(print, "closed", flush=True)
+        print("ready", flush=True)
+main(Alone)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_ends_at_a_signal_and_closes_what_runs(number):
+    words = [sys.executable, "-c", ALONE, "--ros-args", "-p", "autostart:=true"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[0] == "closed\n" and process.returncode == 0
+
+
+def test_a_process_whose_autostart_is_refused_ends_with_exit_code_2():
+    words = [sys.executable, "-c", ALONE, "--ros-args", "-p", "autostart:=true", "-p", "rig:=nowhere"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and "no rig file" in ended.stderr and ended.stdout == ""
