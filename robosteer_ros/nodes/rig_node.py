@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -16,6 +18,7 @@ from robosteer_ros.ros import (
     LifecycleState,
     LoggingSeverity,
     MultiThreadedExecutor,
+    SignalHandlerOptions,
     TransitionCallbackReturn,
     rcl_interfaces,
 )
@@ -23,6 +26,7 @@ from robosteer_ros.ros import (
 THREADS = 4
 """A stop must come through while another service is at work."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -123,29 +127,65 @@ class RigNode(LifecycleNode):
 
 
 def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
-    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused."""
-    ros.init()
+    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused.
+
+    Callbacks run in threads of their own from the beginning to the end: what a transition waits for arrives, and a node that
+    closes may still ask others. So signals are ours, not the context's: what they end is closed before it.
+    """
+    ros.init(signal_handler_options=SignalHandlerOptions.NO)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
     nodes: list[RigNode] = []
     executor = MultiThreadedExecutor(num_threads=THREADS)
+    ended, trouble = threading.Event(), []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            trouble.append(error)
+        finally:
+            ended.set()
+
+    spinning = threading.Thread(target=spin, name="ros", daemon=True)
     code = 0
     try:
         for make_one in (make, *others):
             nodes.append(make_one())
             executor.add_node(nodes[-1])
+        spinning.start()
         if all(node.start() for node in nodes if node.value("autostart")):
-            executor.spin()
+            ended.wait()
         else:
             code = 2
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
     finally:
+        _ignore_signals()
         for node in reversed(nodes):
             node.close()
         executor.shutdown()
+        if spinning.ident is not None:
+            spinning.join()
         for node in nodes:
             node.destroy_node()
         ros.try_shutdown()
+    if trouble:
+        raise trouble[0]
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Who asks twice (a terminal asks the whole group, a supervisor each node) must not break the closing off."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _hear_python(logger) -> None:

@@ -84,18 +84,25 @@ def test_what_libraries_say_by_logging_is_the_nodes_own_words(make, capfd):
 
 
 ALONE = """
+import threading
 from robosteer_ros.nodes.rig_node import RigNode, main
 class Alone(RigNode):
     def __init__(self): super().__init__("alone")
     def activate(self):
-        self.running.callback(print, "closed", flush=True)
-        print("ready", flush=True)
+        self.running.callback(self.say, "closed")
+        self.say("ready")
+    def say(self, word):
+        called = threading.Event()
+        timer = self.create_timer(0.01, called.set)
+        print(word if called.wait(10) else "nothing calls back", flush=True)
+        self.destroy_timer(timer)
 main(Alone)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_ends_at_a_signal_and_closes_what_runs(number):
+    """Callbacks come in both transitions: a node may wait for others when it begins, and ask them when it closes."""
     words = [sys.executable, "-c", ALONE, "--ros-args", "-p", "autostart:=true"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
