@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from robosteer_core.errors import UserError
 
-RIGS_FOLDER = Path(__file__).resolve().parent.parent / "launch"
+
+def _rigs_folder() -> Path:
+    """The launch/ of a checkout; of an installation, <prefix>/share/robosteer/launch."""
+    above = Path(__file__).resolve().parents
+    # Beside an installed package `launch` may well be a folder: the package of ROS 2.
+    return above[1] / "launch" if (above[1] / "pyproject.toml").is_file() else above[4] / "share/robosteer/launch"
+
+
+RIGS_FOLDER = _rigs_folder()
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 import tomllib
+import xml.etree.ElementTree as ElementTree
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import robosteer_core
 from robosteer_core.cli import SYSTEM_PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +100,20 @@ def test_without_a_fitting_python_the_set_up_says_what_to_install(checkout, tmp_
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("prefix", "told"),
+    [("", "source /opt/ros/jazzy/setup.bash"), ("/opt/ros/none", "import rclpy, colcon_ros, colcon_python_setup_py")],
+)
+def test_the_colcon_package_is_built_where_ros_is_sourced(checkout, tmp_path, prefix, told):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sed", "sha256sum", "cut", "cat"):
+        (tools / name).symlink_to(shutil.which(name))
+    done = make(checkout, "ros", "SYSTEM_PACKAGES=", environment={"PATH": str(tools), "AMENT_PREFIX_PATH": prefix})
+    assert done.returncode == 2 and told in done.stderr
+    assert not (checkout / ".ros").exists()
+
+
 @pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="system packages are checked on Debian and its kin")
 def test_who_is_not_root_is_told_what_to_type_before_anything_starts(checkout):
     os.chmod(checkout, 0o755)
@@ -131,3 +147,42 @@ def test_every_file_of_a_package_is_installed():
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     forgotten = {name for name in listed if name and not name.endswith(".py") and ROOT / name not in installed}
     assert forgotten - sources == set()
+
+
+def test_nodes_are_programs_of_the_package():
+    """Entry points in setup.py vanish silently beside a [project] table; ROS starts what [project.scripts] lists."""
+    nodes = {file.stem for file in (ROOT / "robosteer_ros" / "nodes").glob("*.py") if "\ndef main() -> None:" in file.read_text()}
+    scripts = {name: target for name, target in PROJECT["scripts"].items() if name != "robosteer"}
+    assert scripts == {f"robosteer_{name}": f"robosteer_ros.nodes.{name}:main" for name in nodes}
+
+
+def test_package_xml_tells_ros_what_pyproject_and_the_facade_say():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    told = {name: package.findtext(name) for name in ("name", "version", "description", "license", "export/build_type")}
+    assert told == {name: PROJECT[name] for name in ("name", "description", "license")} | {
+        "version": robosteer_core.__version__, "export/build_type": "ament_python",
+    }  # fmt: skip
+    facade = (ROOT / "robosteer_ros" / "ros" / "__init__.py").read_text()
+    messages = set(re.findall(r'"(\w+)"', facade[facade.index("PACKAGES = (") : facade.index(")  # fmt: skip")]))
+    needed = {element.text for element in package.findall("exec_depend")}
+    assert messages and needed - messages == {"rclpy", "launch", "launch_ros", "ros2launch"} and messages <= needed
+
+
+def test_rigs_and_launch_files_are_found_where_ros_looks(tmp_path):
+    """The share/ of an installation: what setup.py gives ROS, and where `--rig lab` finds its file."""
+    command = [sys.executable, "-W", "ignore", "setup.py", "-q", "install_data", "--install-dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    launch = {path.name for path in (ROOT / "launch").iterdir() if path.name.endswith((".yaml", ".launch.py"))}
+    share = tmp_path / "share"
+    assert {path.name for path in (share / "robosteer" / "launch").iterdir()} == launch >= {"lab.yaml"}
+    assert (share / "robosteer" / "package.xml").is_file()
+    assert (share / "ament_index" / "resource_index" / "packages" / "robosteer").is_file()
+    assert not (ROOT / "launch" / "__init__.py").exists()
+    package = tmp_path / "lib" / "python3" / "site-packages" / "robosteer_core"
+    package.mkdir(parents=True)
+    (package.parent / "launch").mkdir()  # that of ROS 2
+    for name in ("__init__.py", "rig.py", "errors.py"):
+        shutil.copy(ROOT / "robosteer_core" / name, package)
+    code = "from robosteer_core.rig import load_rig; print(load_rig('lab').name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=package.parent, env={}, capture_output=True, text=True)
+    assert done.stdout == "lab\n", done.stderr
