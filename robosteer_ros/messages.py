@@ -7,6 +7,7 @@ machines share. The runtime lives by `rig_clock`: robot time, or this machine's 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.pose import Pose
-from robosteer_ros.ros import builtin_interfaces, geometry_msgs, std_msgs, trajectory_msgs
+from robosteer_ros.ros import builtin_interfaces, diagnostic_msgs, geometry_msgs, std_msgs, trajectory_msgs
 
 Stamp = builtin_interfaces.msg.Time
 _SECOND_NS = 1_000_000_000
@@ -108,6 +109,20 @@ def chunk_of(
         quaternions=np.array([[t.rotation.x, t.rotation.y, t.rotation.z, t.rotation.w] for t in transforms]).reshape(-1, 4),
         gripper=np.array([point.positions[0] for point in widths.points]) / rig.gripper.max_width_m,
     )
+
+
+def report(
+    stamp: Stamp, name: str, message: str, values: Mapping[str, object] = {}, level: bytes = diagnostic_msgs.msg.DiagnosticStatus.OK
+) -> diagnostic_msgs.msg.DiagnosticArray:
+    """What `name` says of itself, with values as texts: for `/diagnostics` and the status topics of nodes."""
+    told = [diagnostic_msgs.msg.KeyValue(key=key, value=value if isinstance(value, str) else f"{value:g}") for key, value in values.items()]
+    status = diagnostic_msgs.msg.DiagnosticStatus(level=level, name=name, message=message, values=told)
+    return diagnostic_msgs.msg.DiagnosticArray(header=std_msgs.msg.Header(stamp=stamp), status=[status])
+
+
+def values_of(message: diagnostic_msgs.msg.DiagnosticArray) -> dict[str, str]:
+    """The values of a report."""
+    return {value.key: value.value for status in message.status for value in status.values}
 
 
 def _duration(ns: int) -> builtin_interfaces.msg.Duration:

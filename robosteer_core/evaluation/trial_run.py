@@ -32,7 +32,7 @@ def run_trial(
     with venue.begin(trial) as stage:
         start_ns, began, refused = stage.clock.now_ns(), time.perf_counter(), None
         tape = _Tape(stage.arm)
-        act = _checked(policy.begin(trial, stage.truth), len(rig.action_space.names))
+        act = checked(policy.begin(trial, stage.truth), len(rig.action_space.names))
         runner = PolicyRunner(rig, stage.clock, tape, stage.observe, act, policy.executed, policy.charged)
 
         def over() -> bool:
@@ -57,10 +57,10 @@ def run_trial(
     )  # fmt: skip
 
 
-def _checked(act: Act, width: int) -> Act:
+def checked(act: Act, width: int) -> Act:
     """`act`, which raises UserError where it does not give actions (chunk, width)."""
 
-    def checked(observation: Observation) -> np.ndarray:
+    def judged(observation: Observation) -> np.ndarray:
         found = act(observation)
         try:
             actions = np.asarray(found, dtype=float)
@@ -70,7 +70,7 @@ def _checked(act: Act, width: int) -> Act:
             raise UserError(f"the policy gave actions of shape {actions.shape}, expected (chunk, {width}), chunk at least 1")
         return actions
 
-    return checked
+    return judged
 
 
 class _ArmRefused(Exception):

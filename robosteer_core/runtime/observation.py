@@ -40,3 +40,9 @@ class Observation:
     frames: Mapping[str, Frame]
     arm: ArmState
     instruction: str
+
+    @property
+    def skew_ns(self) -> int:
+        """Between the first and the last capture of what is seen together: frames and state."""
+        stamps_ns = [frame.stamp_ns for frame in self.frames.values()] + [self.arm.stamp_ns]
+        return max(stamps_ns) - min(stamps_ns)

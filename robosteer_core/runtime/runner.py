@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,10 @@ from robosteer_core.runtime.observation import ArmState, Observation
 
 #: Of each chunk this many actions are executed before the policy is asked again.
 EXECUTED = 3
+#: The command stands at once; the arm follows it with a lag of some tens of milliseconds.
+HOLD_TICKS = 2
+#: A tick that comes later than this after its time is called late in `summary`.
+LATE_MS = 10.0
 
 
 class Clock(Protocol):
@@ -46,12 +52,32 @@ def last_tick(start_ns: int, now_ns: int, hz: float) -> int:
 class RunStatistics:
     """How the loop kept time; `late_ticks` are those that it missed.
 
-    Policy times are wall milliseconds of computation, whatever robot time is charged.
+    Policy times are wall milliseconds of computation, whatever robot time is charged. All else is milliseconds of the rig's
+    clock: `lateness_ms` of each tick behind its time, `skew_ms` between the first and the last capture of each observation,
+    `frame_age_ms` since the capture of the oldest frame that a chunk answers to, when it is sent.
     """
 
     ticks: int = 0
     late_ticks: int = 0
     policy_ms: list[float] = field(default_factory=list)
+    lateness_ms: list[float] = field(default_factory=list)
+    skew_ms: list[float] = field(default_factory=list)
+    frame_age_ms: list[float] = field(default_factory=list)
+    began_ns: int = 0
+    last_tick_ns: int = 0
+
+    def summary(self) -> dict[str, float]:
+        """In numbers: rate and its misses; of each list the median and the largest."""
+        seconds = (self.last_tick_ns - self.began_ns) / 1e9
+        told = {
+            "rate_hz": (self.ticks - 1) / seconds if seconds > 0 else 0.0, "ticks": self.ticks, "missed_ticks": self.late_ticks,
+            "late_ticks_percent": 100 * sum(ms > LATE_MS for ms in list(self.lateness_ms)) / max(self.ticks, 1),
+        }  # fmt: skip
+        for name in ("lateness_ms", "skew_ms", "frame_age_ms", "policy_ms"):
+            # A copy: the run may go on meanwhile.
+            if values := list(getattr(self, name)):
+                told |= {f"{name}_median": float(np.median(values)), f"{name}_largest": max(values)}
+        return told
 
 
 class PolicyRunner:
@@ -79,19 +105,20 @@ class PolicyRunner:
         self._rig, self._clock, self._arm, self._observe, self._act = rig, clock, arm, observe, act
         self._executed = executed
         self._delay_ns = int(rig.rates.inference_delay_ms * 1e6) if rig.lab and charged else 0
+        self._sent: ActionChunk | None = None
         self.statistics = RunStatistics()
 
     def run(
-        self, instruction: str, seconds: float, finished: Callable[[], bool], watch: Callable[[Observation], None]
+        self, instruction: str, seconds: float, finished: Callable[[], bool], watch: Callable[[Observation], None] = lambda observation: None
     ) -> RunStatistics:
-        """Run until `finished()`, asked at every tick, or for `seconds`; `watch` sees every tick's observation.
+        """Run until `finished()`, asked at every tick, or for `seconds`, which may be infinite; `watch` sees every tick's observation.
 
         `statistics` are up to date also when the arm refuses a chunk and this raises.
         """
         hz = self._rig.rates.policy_hz
         statistics = self.statistics
-        start_ns = self._clock.now_ns()
-        ticks = int(seconds * hz)
+        start_ns = statistics.began_ns = self._clock.now_ns()
+        ticks = int(seconds * hz) if math.isfinite(seconds) else sys.maxsize
         tick = decide_at = 0
         while tick < ticks:
             due_ns = tick_ns(start_ns, tick, hz)
@@ -103,9 +130,12 @@ class PolicyRunner:
             if tick == ticks:
                 break
             statistics.ticks += 1
+            statistics.last_tick_ns = now_ns
+            statistics.lateness_ms.append((now_ns - tick_ns(start_ns, tick, hz)) / 1e6)
             if finished():
                 break
             observation = self._observe(now_ns, instruction)
+            statistics.skew_ms.append(observation.skew_ns / 1e6)
             watch(observation)
             if tick >= decide_at:
                 self._decide(observation, tick_ns(start_ns, tick + 1, hz), int(1e9 / hz), statistics)
@@ -122,4 +152,22 @@ class PolicyRunner:
         statistics.policy_ms.append(1e3 * (time.perf_counter() - began))
         if self._delay_ns:
             self._clock.sleep_until_ns(observation.stamp_ns + self._delay_ns)
-        self._arm.send(integrate_deltas(observation.arm.commanded, actions, first_ns, period_ns))
+        chunk = integrate_deltas(observation.arm.commanded, actions, first_ns, period_ns)
+        self._arm.send(chunk)
+        self._sent = chunk
+        if observation.frames:
+            captured_ns = min(frame.stamp_ns for frame in observation.frames.values())
+            statistics.frame_age_ms.append((self._clock.now_ns() - captured_ns) / 1e6)
+
+    def hold(self) -> None:
+        """After `run`: let the hand stand where it is commanded to be, and stay until it does. What is left of the last chunk
+        is not played; the gripper keeps what it was told."""
+        if self._sent is None:
+            return
+        now_ns, period_ns = self._clock.now_ns(), int(1e9 / self._rig.rates.policy_hz)
+        playing = min(int(np.searchsorted(self._sent.stamps_ns, now_ns)), len(self._sent) - 1)
+        still = np.tile([0.0] * 6 + [self._sent.gripper[playing]], (HOLD_TICKS, 1))
+        self._arm.send(integrate_deltas(self._arm.state().commanded, still, now_ns + period_ns, period_ns))
+        for tick in range(1, HOLD_TICKS + 1):
+            self._clock.sleep_until_ns(now_ns + tick * period_ns)
+            self._arm.keep()

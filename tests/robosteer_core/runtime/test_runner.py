@@ -1,5 +1,7 @@
 """The loop of a running policy, on a clock that is only a number."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,35 @@ def test_the_last_tick_is_found_on_the_grid():
 def test_it_ends_at_the_tick_at_which_the_task_is_over(runner, arm):
     statistics = run(runner(), finished=lambda: len(arm.chunks) == 2)
     assert statistics.ticks == 5 and len(arm.chunks) == 2
+
+
+def test_statistics_tell_the_age_of_the_frame_at_the_command_and_the_skew_of_the_stamps(runner, clock, arm):
+    make = runner()
+
+    def observe(stamp_ns, instruction):
+        frames = {name: SimpleNamespace(stamp_ns=stamp_ns - age_ms * MS) for name, age_ms in (("front", 12), ("wrist", 30))}
+        return Observation(stamp_ns, frames, arm.state(), instruction)
+
+    make._observe = observe
+    statistics = run(make)
+    assert statistics.skew_ms == [30.0] * 15, "from the older frame to the state, which is of now"
+    assert statistics.frame_age_ms == [70.0] * 5, "30 ms at the tick, 40 ms of inference are charged"
+    assert statistics.lateness_ms == [0.0] * 15
+    told = statistics.summary()
+    assert (told["rate_hz"], told["frame_age_ms_median"], told["late_ticks_percent"]) == (pytest.approx(15, abs=0.02), 70.0, 0.0)
+
+
+def test_a_hold_stands_where_the_command_is_and_keeps_the_gripper(runner, clock, arm):
+    make = runner(lambda observation: ACTIONS * [1, 1, 1, 1, 1, 1, 0.25])
+    run(make, seconds=0.4)
+    make.hold()
+    sent, chunk = arm.chunks[-1]
+    assert sent == 334 * MS
+    np.testing.assert_array_equal(chunk.positions, np.tile(START.position, (len(chunk), 1)))
+    assert set(chunk.gripper) == {0.25} and chunk.stamps_ns[0] > sent
+    assert clock.time_ns == sent + 2 * 66_666_666, "it stays until the arm stands"
+
+
+def test_nothing_is_held_where_nothing_was_commanded(runner, arm):
+    runner().hold()
+    assert not arm.chunks and not arm.kept

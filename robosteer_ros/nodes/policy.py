@@ -1,0 +1,192 @@
+"""The node `policy`: a policy that sees through the rig's cameras and moves its arm, between `policy/start` and `policy/stop`."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from pathlib import Path
+
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.trial_policy import PolicySpec, TrialPolicy, load_trial_policy
+from robosteer_ros.hardware.station import Station
+from robosteer_ros.messages import report
+from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.nodes.rig_node import main as run_process
+from robosteer_ros.policy_run import Outcome, PolicyRun, Wishes
+from robosteer_ros.ros import DurabilityPolicy, Parameter, QoSProfile, ReentrantCallbackGroup, diagnostic_msgs, std_msgs, std_srvs
+
+#: Wall seconds: between two words on `policy/status` of a run; for a run to begin, and to end.
+STATUS_PERIOD_S, BEGIN_TIMEOUT_S, END_TIMEOUT_S = 0.2, 20.0, 20.0
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+_Level = diagnostic_msgs.msg.DiagnosticStatus
+
+
+class PolicyNode(RigNode):
+    """Configured it has its policy, active its cameras and its arm; a run is begun and ended by services alone.
+
+    A run ends by `policy/stop`, after `seconds`, and by whatever goes wrong, which `policy/status` tells in words: the arm
+    holds, and is released. Nothing but `policy/start` begins the next. An instruction that comes while it runs is what the
+    policy is asked at its next decision.
+    """
+
+    def __init__(self, **options) -> None:
+        super().__init__("policy", **options)
+        then = "; taken when the node is configured"
+        self.declare("policy", "", f"checkpoint folder, ws://host:port, or the name of an installed policy{then}", read_only=False)
+        self.declare("adapter", "", f"adapter folder, empty for none{then}", read_only=False)
+        then = "; taken when a run starts"
+        self.declare("instruction", "", "in words; what came last counts, this or policy/instruction", read_only=False)
+        self.declare("executed", 0, f"actions of a chunk before the policy is asked again, 0: as it says itself{then}", read_only=False)
+        self.declare("seconds", 0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{then}", read_only=False)
+        self.declare("seed", 0, f"of the policy's noise{then}", read_only=False)
+        self._policy: TrialPolicy | None = None
+        self._station: Station | None = None
+        self._run: PolicyRun | None = None
+        self._runs, self._instruction = 0, str(self.value("instruction")).strip()
+        self.add_post_set_parameters_callback(self._set)
+        self._starting, self._telling = threading.Lock(), threading.Lock()
+        # Who waits for a run to begin must not keep others from stopping it.
+        group = ReentrantCallbackGroup()
+        self._status = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "policy/status", LATCHED)
+        self._in_use = self.create_publisher(std_msgs.msg.String, "policy/instruction_in_use", LATCHED)
+        self._diagnostics = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", 10)
+        self.create_subscription(std_msgs.msg.String, "policy/instruction", self._instruct, 10)
+        self.create_service(std_srvs.srv.Trigger, "policy/start", self._on_start, callback_group=group)
+        self.create_service(std_srvs.srv.Trigger, "policy/stop", self._on_stop, callback_group=group)
+        self.create_timer(STATUS_PERIOD_S, self._tell_while_running)
+        self.create_timer(1.0, self._diagnose)
+        self._tell()
+
+    # The node's life.
+
+    def configure(self) -> None:
+        name, adapter = str(self.value("policy")), str(self.value("adapter"))
+        if not name:
+            raise UserError("the parameter `policy` is empty: give a checkpoint folder, ws://host:port or the name of a policy")
+        began = time.perf_counter()
+        self.get_logger().info(f"loading {name}{f' with the adapter {adapter}' if adapter else ''}")
+        spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None)
+        self._policy = load_trial_policy(spec, self.rig)
+        self.resources.callback(self._policy.close)
+        self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
+        self._tell()
+
+    def activate(self) -> None:
+        self._station = self.running.enter_context(Station(self.rig))
+        self.running.callback(self._forget_station)
+        self.running.callback(self._end_run)
+        self._tell()
+
+    def _forget_station(self) -> None:
+        self._station = None
+        self._tell()
+
+    def clean_up(self) -> None:
+        self._policy = None
+        self._tell()
+
+    # What others ask.
+
+    def _set(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.name == "instruction":
+                self._instruct(std_msgs.msg.String(data=parameter.value))
+
+    def _instruct(self, message: std_msgs.msg.String) -> None:
+        words = message.data.strip()
+        if not words:
+            self.get_logger().warning("an empty instruction was dropped; policy/stop ends a run")
+            return
+        self._instruction = words
+        self.get_logger().info(f"instruction: {words}")
+
+    def _on_start(self, request, response):
+        try:
+            with self._starting:
+                self._start()
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        else:
+            response.success, response.message = True, f"run {self._runs}: {self._instruction}"
+        return response
+
+    def _start(self) -> None:
+        """Raises UserError saying why no run begins."""
+        if self._station is None:
+            raise UserError("the policy node is not active: configure and activate it")
+        if self._running:
+            raise UserError("the policy runs already: policy/stop ends the run")
+        if not self._instruction:
+            raise UserError("there is no instruction: publish one on policy/instruction, or set the parameter `instruction`")
+        wishes = Wishes(float(self.value("seconds")) or math.inf, int(self.value("executed")), int(self.value("seed")))
+        self._runs += 1
+        self._run = PolicyRun(self._policy, self._station, lambda: self._instruction, wishes, self._take, self._run_ended)
+        self._run.start()
+        if not self._run.begun.wait(BEGIN_TIMEOUT_S):
+            self._run.stop()
+            raise UserError(f"the arm did not begin to follow within {BEGIN_TIMEOUT_S:.0f} s; the run was stopped")
+        if self._run.outcome is Outcome.FAILED:
+            raise UserError(self._run.error)
+
+    def _take(self, instruction: str) -> None:
+        self._in_use.publish(std_msgs.msg.String(data=instruction))
+
+    def _on_stop(self, request, response):
+        ran = self._running
+        response.success = self._end_run()
+        done = "held and released" if ran else "nothing ran"
+        response.message = done if response.success else f"the run has not ended within {END_TIMEOUT_S:.0f} s: use arm/stop"
+        return response
+
+    @property
+    def _running(self) -> bool:
+        return self._run is not None and self._run.outcome is None
+
+    def _end_run(self) -> bool:
+        """Whether nothing runs any more."""
+        if self._run is not None:
+            self._run.stop()
+            self._run.join(END_TIMEOUT_S)
+        return not self._running
+
+    # What it tells.
+
+    def _run_ended(self, run: PolicyRun) -> None:
+        said = f"run {self._runs} {run.outcome.value}: {run.error}" if run.error else f"run {self._runs} {run.outcome.value}"
+        (self.get_logger().error if run.error else self.get_logger().info)(said)
+        if numbers := run.statistics.summary():
+            self.get_logger().info(", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+        self._tell()
+
+    def _tell_while_running(self) -> None:
+        if self._running:
+            self._tell()
+
+    def _report(self) -> diagnostic_msgs.msg.DiagnosticArray:
+        run, running = self._run, self._running
+        state = "unconfigured" if self._policy is None else "inactive" if self._station is None else "running" if running else "ready"
+        values = {"state": state, "policy": self.value("policy"), "adapter": self.value("adapter"), "instruction": self._instruction}
+        if run is not None:
+            values |= {"run": self._runs, "outcome": run.outcome.value if run.outcome else "", "error": run.error}
+            values |= run.statistics.summary()
+        failed = run is not None and run.outcome is Outcome.FAILED
+        words = f"{state}; run {self._runs} failed: {run.error}" if failed else state
+        return report(self.get_clock().now().to_msg(), self.get_name(), words, values, _Level.ERROR if failed else _Level.OK)
+
+    def _tell(self) -> None:
+        with self._telling:  # so that what is told last is what is the case
+            self._status.publish(self._report())
+
+    def _diagnose(self) -> None:
+        if self._running:
+            self._diagnostics.publish(self._report())
+
+
+def main() -> None:
+    run_process(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The policy's node in the lab: what its services begin and end, what it tells, and how it ends when something breaks."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from robosteer_core.rig import load_rig
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros import ros
+from robosteer_ros.messages import values_of
+from robosteer_ros.nodes.policy import LATCHED, PolicyNode
+from robosteer_ros.ros import diagnostic_msgs, std_msgs, std_srvs
+
+TASK = "touch the red button"
+
+
+@pytest.fixture(scope="module")
+def rig_file(new_rig):
+    cameras = [camera.model_dump() | {"width": 160, "height": 120} for camera in load_rig("lab").cameras]
+    return new_rig(cameras=cameras)
+
+
+@pytest.fixture(scope="module")
+def lab_and_arm(rig_file, start, start_lab, start_arm):
+    with start_lab(rig_file), start("sim", "cameras", "--rig", str(rig_file), line="cameras"), start_arm(rig_file):
+        yield
+
+
+class Graph:
+    """The node, and a peer that asks it and hears it."""
+
+    def __init__(self, rig_file, **parameters):
+        given = {"rig": str(rig_file), "policy": "scripted"} | parameters
+        ros.init(args=["test", "--ros-args", *(word for name, value in given.items() for word in ("-p", f"{name}:={value}"))])
+        self.node, self.peer = PolicyNode(), ros.create_node("peer")
+        self.executor = ros.MultiThreadedExecutor(num_threads=4)
+        for node in (self.node, self.peer):
+            self.executor.add_node(node)
+        self.news, self.status, self.in_use = threading.Condition(), {}, []
+        self.peer.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "policy/status", self._hear, LATCHED)
+        self.peer.create_subscription(std_msgs.msg.String, "policy/instruction_in_use", self._use, LATCHED)
+        self.instruct = self.peer.create_publisher(std_msgs.msg.String, "policy/instruction", 10)
+        self._clients = {name: self.peer.create_client(std_srvs.srv.Trigger, f"policy/{name}") for name in ("start", "stop")}
+        threading.Thread(target=self.executor.spin, daemon=True).start()
+
+    def _hear(self, message):
+        with self.news:
+            self.status = values_of(message)
+            self.news.notify_all()
+
+    def _use(self, message):
+        with self.news:
+            self.in_use.append(message.data)
+            self.news.notify_all()
+
+    def call(self, name):
+        assert self._clients[name].wait_for_service(10)
+        answer = self._clients[name].call(std_srvs.srv.Trigger.Request(), 60)
+        return answer.success, answer.message
+
+    def until(self, **wanted):
+        """The first status that says so."""
+        with self.news:
+            assert self.news.wait_for(lambda: all(self.status.get(key) == value for key, value in wanted.items()), 60), self.status
+            return dict(self.status)
+
+    def until_in_use(self, wanted):
+        with self.news:
+            assert self.news.wait_for(lambda: self.in_use == wanted, 60), self.in_use
+
+    def close(self):
+        self.node.close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.peer.destroy_node()
+        ros.try_shutdown()
+
+
+@pytest.fixture
+def graph(lab_and_arm, rig_file):
+    """`graph(policy=..., ...)`: a started node with these parameters."""
+    made = []
+
+    def make(**parameters):
+        made.append(Graph(rig_file, **parameters))
+        assert made[-1].node.start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def lab(lab_and_arm, rig):
+    with LabLink(rig.lab.control, "test") as link:
+        yield link
+
+
+def test_a_run_does_its_task_and_tells_how_it_went(graph, lab):
+    peers = graph(instruction=TASK, seconds=6.0)
+    lab.reset(TASK, 0, hold=True)
+    assert peers.until(state="ready")["instruction"] == TASK
+    assert peers.call("start") == (True, f"run 1: {TASK}")
+    told = peers.until(state="ready", run="1", outcome="over")
+    assert told["error"] == "" and peers.in_use == [TASK] and lab.truth()["success"]
+    assert float(told["ticks"]) == 90 and float(told["rate_hz"]) == pytest.approx(15, abs=0.05)
+    assert float(told["missed_ticks"]) == float(told["late_ticks_percent"]) == 0
+    assert float(told["skew_ms_median"]) <= 1 and 0 <= float(told["frame_age_ms_largest"]) <= 34
+
+
+def test_stop_comes_through_and_leaves_the_arm_where_it_was_commanded_to_be(graph, lab):
+    peers = graph(instruction=TASK)
+    lab.reset(TASK, 0, hold=True)
+    peers.call("start")
+    peers.until_in_use([TASK])
+    assert peers.call("start") == (False, "the policy runs already: policy/stop ends the run")
+    assert peers.call("stop") == (True, "held and released")
+    assert peers.until(state="ready")["outcome"] == "stopped"
+    arm = peers.node._station.arm
+    status, state = arm.status(), arm.state()
+    assert (status["mode"], status["motion"], status["last_error"]) == ("idle", None, None)
+    assert np.linalg.norm(state.measured.position - arm.state().measured.position) < 1e-4
+    assert peers.call("stop") == (True, "nothing ran")
+
+
+def test_another_instruction_is_taken_while_it_runs(graph, lab):
+    peers = graph(instruction=TASK)
+    lab.reset(TASK, 0, hold=True)
+    peers.call("start")
+    peers.until_in_use([TASK])
+    peers.instruct.publish(std_msgs.msg.String(data="  touch the red cube "))
+    peers.until_in_use([TASK, "touch the red cube"])
+    peers.call("stop")
+    assert peers.until(state="ready")["instruction"] == "touch the red cube"
+    peers.node.set_parameters([ros.Parameter("instruction", value=TASK)])
+    assert peers.call("start") == (True, f"run 2: {TASK}")
+
+
+@pytest.mark.parametrize("kind, parameters, words", [
+    ("reflex", {"error": "cartesian_reflex"}, "cartesian_reflex"),
+    ("camera_stop", {"camera": "front", "seconds": 1000.0}, "no frame captured at"),
+])  # fmt: skip
+def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, kind, parameters, words):
+    peers = graph(instruction=TASK, seconds=30.0)
+    lab.reset(TASK, 0, hold=True)
+    assert peers.call("start")[0]
+    lab.fault(kind, **parameters)
+    told = peers.until(state="ready", outcome="failed")
+    assert words in told["error"]
+    arm = peers.node._station.arm
+    assert arm.status()["motion"] is None
+    lab.clear()
+    if kind == "reflex":
+        success, refusal = peers.call("start")
+        assert not success and "recover it before it may start" in refusal
+        arm.recover()
+    lab.reset(TASK, 1, hold=True)
+    peers.node.set_parameters([ros.Parameter("seconds", value=0.5)])
+    assert peers.call("start")[0]
+    assert peers.until(state="ready", outcome="over")["error"] == ""
+
+
+def test_without_an_instruction_nothing_starts(graph):
+    success, refusal = graph().call("start")
+    assert not success and "publish one on policy/instruction" in refusal
+
+
+def test_an_inactive_node_starts_nothing_and_a_deactivated_one_ends_its_run(graph, lab):
+    peers = graph(instruction=TASK)
+    lab.reset(TASK, 0, hold=True)
+    peers.call("start")
+    peers.node.trigger_deactivate()
+    assert peers.until(state="inactive")["outcome"] == "stopped"
+    assert peers.call("start") == (False, "the policy node is not active: configure and activate it")
+
+
+def test_a_policy_that_cannot_be_had_is_refused_when_it_is_configured(lab_and_arm, rig_file, capfd):
+    peers = Graph(rig_file, policy="nowhere")
+    try:
+        assert not peers.node.start() and "no policy 'nowhere'" in capfd.readouterr().err
+    finally:
+        peers.close()
