@@ -45,12 +45,16 @@ def finetune(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     n_heads: Annotated[Optional[int], typer.Option(min=1, help="how many random heads [default: as many as a selection has]")] = None,
+    sharded: Annotated[
+        bool, typer.Option("--sharded", help="several processes share the weights out (FSDP2), for a model that fits no single GPU")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="of the CPU; a small model gains little from a second one")] = 1,
     json_to: Annotated[Optional[str], typer.Option("--json", help="print the summary as one JSON object: `-` for stdout, else a file")] = None,
 ) -> None:
     """Train low-rank updates of q and o of the chosen heads, everything else frozen; writes a PEFT adapter.
 
-    Several processes share each batch: `torchrun --nproc_per_node N -m robosteer_core.cli finetune ...`.
+    Several processes share each batch: `torchrun --nproc_per_node N -m robosteer_core.cli finetune ...`; with --sharded the
+    weights too.
     """
     import json
     import os
@@ -86,8 +90,9 @@ def finetune(
     chosen, scored_part = parse_heads("none" if full else heads, base.sites, n_heads)
     scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
     fit(base, opened, anew=new_statistics)
-    base.to(device)
-    processes = Processes()
+    processes = Processes(sharded=sharded)
+    if not sharded:  # else each weight goes there as it is shared out
+        base.to(device)
     with progress_bar() if processes.writes else nullcontext() as progress:
         demonstrations = load_demonstrations(opened, base, progress=progress)
         summary = train(

@@ -31,9 +31,7 @@ class FrozenPrefix:
         progress: Progress | None = None,
     ) -> None:
         self._policy, self._demonstrations, self._first = policy, demonstrations, first
-        # Padding that every frame has is left out: it takes time and nothing reads it.
-        _, mask = policy.tokens(list(demonstrations.instruction), demonstrations.state)
-        self.words = int(mask.sum(1).max())
+        self._words = longest(policy, demonstrations)
         self._kept: list[torch.Tensor] | None = None
         self.bytes = _bytes(self._frozen(demonstrations.inputs(policy, slice(0, 1)))) * len(demonstrations)
         if self.bytes > limit_bytes:
@@ -57,8 +55,14 @@ class FrozenPrefix:
         return rest(self._policy, kept, self._first)
 
     def _frozen(self, inputs: Inputs) -> list[torch.Tensor]:
-        inputs = replace(inputs, ids=inputs.ids[:, : self.words], mask=inputs.mask[:, : self.words])
+        inputs = replace(inputs, ids=inputs.ids[:, : self._words], mask=inputs.mask[:, : self._words])
         return below(self._policy, inputs, self._first)
+
+
+def longest(policy: FlowPolicy, demonstrations: Demonstrations) -> int:
+    """Tokens of the longest instruction. Padding that every frame has is left out: it takes time and nothing reads it."""
+    _, mask = policy.tokens(list(demonstrations.instruction), demonstrations.state)
+    return int(mask.sum(1).max())
 
 
 @torch.no_grad()

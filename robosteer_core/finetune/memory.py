@@ -36,37 +36,51 @@ class Memory:
 
 
 def estimate(
-    policy: Policy, config: FinetuneConfig, frames: int, cameras: int, first: int, *, frozen: bool, words: int | None = None
+    policy: Policy, config: FinetuneConfig, frames: int, cameras: int, first: int, *, frozen: bool, words: int | None = None, shards: int = 1
 ) -> Memory:
-    """The memory of training what requires gradients in `policy`, whose weights may lie on the meta device.
+    """The memory that each process needs to train what requires gradients in `policy`, whose weights may lie on the meta device.
 
     `frames` pass at once, each with `cameras` images and `words` tokens of instruction (default: all there is place for);
-    below layer `first` of the backbone nothing is trained, and with `frozen` nothing before it either. Attention is taken as
-    PyTorch's plain kernel, which keeps the weights of attention; a fused one needs less. What the allocator wastes and
-    CUDA's own few hundred MiB come on top.
+    below layer `first` of the backbone nothing is trained, and with `frozen` nothing before it either. Weights and optimiser are
+    shared out to so many `shards`; the step counts gradients as if they were not. Attention is taken as PyTorch's plain kernel,
+    which keeps the weights of attention; a fused one needs less. What the allocator wastes and CUDA's own few hundred MiB
+    come on top.
     """
-    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    dtype = _computed(config)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*policy.model.parameters(), *policy.model.buffers()))
     trained = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
     # AdamW's two moments; in bfloat16 gradients are float32 all the same, and the weights are cast for each step.
     optimiser = trained * (8 + (4 if dtype == torch.bfloat16 else 0) + (4 if config.held_out else 0))
-    return Memory(weights, optimiser, _step(_on_meta(policy, dtype), config, frames, cameras, first, frozen, words))
+    step = _step(_on_meta(policy, dtype), config, frames, cameras, first, frozen, words)
+    return Memory(weights // shards, optimiser // shards, step)
+
+
+def reached(policy: Policy, config: FinetuneConfig, cameras: int) -> set[str]:
+    """Names of the parameters that require gradients and get one: not the last layer's queries, a tower's last block, or an
+    expert's words."""
+    there = _on_meta(policy, _computed(config))
+    _step(there, config, 1, cameras, 0, False, None)
+    return {name for name, parameter in there.model.named_parameters() if parameter.grad is not None}
+
+
+def prefix_is_trained(policy: FlowPolicy, cameras: int) -> bool:
+    """Whether something is trained before the backbone's first layer, such as SmolVLA's projection of the state."""
+    there = _on_meta(policy, torch.float32)
+    with _Alive(there.model):
+        return there.embed(_inputs(there, 1, cameras))[0].requires_grad
+
+
+def _computed(config: FinetuneConfig) -> torch.dtype:
+    return torch.bfloat16 if config.precision == "bfloat16" else torch.float32
 
 
 def _step(policy: Policy, config: FinetuneConfig, frames: int, cameras: int, first: int, frozen: bool, words: int | None) -> int:
     """Bytes of all that is made in one forward and backward pass and alive at once, at most."""
-    described = policy.config
-    meta, words = torch.device("meta"), words or described.instruction_tokens
-    inputs = Inputs(
-        torch.zeros(frames, cameras, 3, described.image_size, described.image_size, device=meta),
-        torch.zeros(frames, words, dtype=torch.long, device=meta),
-        torch.ones(frames, words, dtype=torch.long, device=meta),
-        torch.zeros(frames, policy.state_dim, device=meta),
-    )
+    inputs = _inputs(policy, frames, cameras, words)
     generator = torch.Generator().manual_seed(0)
     count = frames * config.draws if isinstance(policy, FlowPolicy) else frames
     # OpenVLA looks its actions' words up on the host.
-    actions = torch.zeros(count, policy.chunk_size, policy.action_dim, device="cpu" if policy.family == "openvla" else meta)
+    actions = torch.zeros(count, policy.chunk_size, policy.action_dim, device="cpu" if policy.family == "openvla" else "meta")
     with _Alive(policy.model) as alive, sdpa_kernel(SDPBackend.MATH):
         if isinstance(policy, FlowPolicy):
             prefix = rest(policy, below(policy, inputs, first), first) if frozen else policy.prefix(inputs)
@@ -79,6 +93,17 @@ def _step(policy: Policy, config: FinetuneConfig, frames: int, cameras: int, fir
         if loss.requires_grad:  # else the base is only measured
             loss.backward()
     return alive.most
+
+
+def _inputs(policy: Policy, frames: int, cameras: int, words: int | None = None) -> Inputs:
+    described, meta = policy.config, torch.device("meta")
+    words = words or described.instruction_tokens
+    return Inputs(
+        torch.zeros(frames, cameras, 3, described.image_size, described.image_size, device=meta),
+        torch.zeros(frames, words, dtype=torch.long, device=meta),
+        torch.ones(frames, words, dtype=torch.long, device=meta),
+        torch.zeros(frames, policy.state_dim, device=meta),
+    )
 
 
 class _Alive(TorchDispatchMode):

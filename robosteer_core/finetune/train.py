@@ -22,9 +22,9 @@ from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.batches import Batches, PrefixSource, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
-from robosteer_core.finetune.frozen import FrozenPrefix
-from robosteer_core.finetune.loop import STATE, run
-from robosteer_core.finetune.memory import estimate
+from robosteer_core.finetune.frozen import FrozenPrefix, longest
+from robosteer_core.finetune.loop import STATE, measured, run
+from robosteer_core.finetune.memory import estimate, prefix_is_trained, reached
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.config import CONFIG_FILE
@@ -51,6 +51,7 @@ def finetune(
 ) -> dict[str, Any]:
     """Train `heads` of `policy` in place and write the adapter to `out`; returns the summary, which is `training.json`.
 
+    Where the `processes` share the weights out, the policy is left whole in the first of them alone, and can be run no more.
     With `config.full` every weight that reaches the action is trained, and `out` gets a checkpoint. Without either the base
     is measured. Killed and called again with the same settings, it goes on from the last saved step and ends with the same
     result; finished, it returns at once. Raises UserError where `out` holds another run, or heads that cannot be trained.
@@ -94,23 +95,31 @@ def finetune(
         for parameter in policy.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+    if config.full:
+        within_reach = reached(policy, config, len(demonstrations.images))
+        for name, parameter in policy.model.named_parameters():
+            parameter.requires_grad_(name in within_reach)
     lowest = min((head.layer for head in heads if head.part == "vlm"), default=len(policy.backbone.layers))
     first = 0 if config.full or part == "vlm" and heads and config.feed_forward else lowest
-    source = _source(policy, demonstrations, first, progress)
-    if config.full:
-        _freeze_what_is_not_reached(policy, batches, source)
-    trainable = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
     policy.backbone.checkpointing = config.checkpointing
+    frozen = isinstance(policy, FlowPolicy) and not prefix_is_trained(policy, len(demonstrations.images))
+    trainable = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
     memory = estimate(
-        policy, config, -(-config.batch_size // parts), len(demonstrations.images), first,
-        frozen=isinstance(source, FrozenPrefix), words=getattr(source, "words", None),
+        policy, config, -(-config.batch_size // parts), len(demonstrations.images), first, frozen=frozen,
+        words=longest(policy, demonstrations) if frozen else None, shards=processes.count if processes.sharded else 1,
     )  # fmt: skip
     if progress:
-        progress.console.print(f"{memory}; {trainable:,} trainable parameters")
-    before = {"loss_before": batches.measure(source)}
+        each = f" in each of {processes.count} processes" if processes.count > 1 else ""
+        progress.console.print(f"{memory}{each}; {trainable:,} trainable parameters")
+    model = processes.wrapped(policy)
+    with torch.no_grad():
+        source = model(lambda: _source(policy, demonstrations, first, frozen, progress))
+    before = {"loss_before": measured(model, batches, source)}
     if config.held_out:
-        before["held_out_loss_before"] = batches.measure(source, held_out=True)
-    trained = run(policy, source, batches, out, config, processes, progress) if trainable else {"seconds": 0.0, "steps": 0, "best": None}
+        before["held_out_loss_before"] = measured(model, batches, source, held_out=True)
+    trained = {"seconds": 0.0, "steps": 0, "best": None}
+    if trainable:
+        trained = run(model, source, batches, out, config, processes, progress)
     summary = {
         "heads": settings["heads"],
         "scored_part": scored_part,
@@ -120,7 +129,7 @@ def finetune(
         "finetune_s": round(trained["seconds"], 2),
         "steps": trained["steps"],
         **before,
-        "loss_after": batches.measure(source),
+        "loss_after": measured(model, batches, source),
         "frames": len(demonstrations),
         "episodes": len(np.unique(demonstrations.episode)),
         "held_out_episodes": batches.held_out.tolist(),
@@ -129,10 +138,12 @@ def finetune(
         "first_layer_run": first,
         "memory_bytes": asdict(memory),
         "processes": processes.count,
+        "sharded": processes.sharded,
         "config": config.model_dump(),
     }
     if config.held_out:
-        summary["held_out_loss_after"] = batches.measure(source, held_out=True)
+        summary["held_out_loss_after"] = measured(model, batches, source, held_out=True)
+    processes.gather(policy)
     if processes.writes:
         write_json(summary, out / SUMMARY)
         if config.full:
@@ -149,23 +160,13 @@ def finetune(
     return summary
 
 
-def _source(policy: Policy, demonstrations: Demonstrations, first: int, progress: Progress | None) -> PrefixSource | None:
+def _source(
+    policy: Policy, demonstrations: Demonstrations, first: int, frozen: bool, progress: Progress | None = None
+) -> PrefixSource | None:
     """Prefixes of a policy that follows a flow: computed once below layer `first` where nothing that enters it is trained."""
     if not isinstance(policy, FlowPolicy):
         return None
-    with torch.enable_grad():
-        trained, _ = policy.embed(demonstrations.inputs(policy, slice(0, 1)))
-    if trained.requires_grad:
-        return WholePrefix(policy, demonstrations)
-    return FrozenPrefix(policy, demonstrations, first, progress=progress)
-
-
-def _freeze_what_is_not_reached(policy: Policy, batches: Batches, source: PrefixSource | None) -> None:
-    """Leave out of training what no gradient reaches: the last layer's queries, an expert's words, a tower's last block."""
-    batches.loss(source, batches.rows(0)[:1], 0).backward()
-    for parameter in policy.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
+    return FrozenPrefix(policy, demonstrations, first, progress=progress) if frozen else WholePrefix(policy, demonstrations)
 
 
 def _prepare(out: Path, settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A base policy and demonstrations to finetune it on; helpers of these tests and of the families', importable by their names."""
+"""A base policy and demonstrations to finetune it on; helpers of these tests, the families' and the adapters', importable by their names."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from robosteer_core.heads.demonstrations import Demonstrations
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1] / "vla")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("finetune", "vla", "adapters")]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Short runs, and runs that are killed."""
 
 import io
+import json
 
 from rich.console import Console
 from safetensors.torch import load_file
@@ -21,6 +22,10 @@ def train(base, demonstrations, out, config=SHORT, heads=HEADS, progress=None):
 
 def weights(out):
     return load_file(out / "adapter_model.safetensors")
+
+
+def losses(out):
+    return [entry["loss"] for entry in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in entry]
 
 
 class Killed(Exception):

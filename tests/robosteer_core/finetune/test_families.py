@@ -65,7 +65,7 @@ def test_nothing_is_kept_for_the_way_back_below_the_lowest_adapted_layer(policy)
             kept[running[0]] = kept.get(running[0], 0) + tensor.nbytes
         return tensor
 
-    source = _source(policy, data, 1, None)
+    source = _source(policy, data, 1, True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = batches.loss(source, torch.tensor([0, 4]), 0)
     loss.backward()

@@ -1,25 +1,17 @@
-"""However a batch is split, over parts or processes, the run is the same; held-out episodes end it and choose its result."""
+"""However a batch is split, the run is the same; held-out episodes end it and choose its result."""
 
 import json
-import os
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from runs import HEADS, SHORT, Dies, Killed, train, weights
+from runs import HEADS, SHORT, Dies, Killed, losses, train, weights
 from safetensors.torch import load_file
 
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.batches import Batches, WholePrefix
 from robosteer_core.finetune.train import finetune
 from robosteer_core.vla.checkpoint import load_policy
-
-
-def losses(out):
-    return [entry["loss"] for entry in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "loss" in entry]
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 3}, {"checkpointing": True}, {"accumulate": 2, "checkpointing": True}])
@@ -87,35 +79,3 @@ def test_training_stops_early_and_keeps_the_best_step(base, demonstrations, tmp_
     train(base, demonstrations, tmp_path / "killed", config)
     whole, killed = weights(tmp_path / "out"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
-
-
-TWO = """
-import sys, pickle, torch
-from pathlib import Path
-from robosteer_core.finetune.train import finetune
-from robosteer_core.vla.checkpoint import load_policy
-torch.set_num_threads(1)
-work = Path(sys.argv[1])
-demonstrations, heads, config = pickle.loads((work / "run.pickle").read_bytes())
-finetune(load_policy(work / "base"), demonstrations, heads, work / "two", config, dataset="demonstrations", scored_part="expert")
-"""
-
-
-def test_two_processes_have_the_losses_of_one_with_twice_the_batch(base, demonstrations, tmp_path):
-    """Each of the two passes two frames a step, in two parts; the one passes four at once."""
-    config = SHORT.model_copy(update={"steps": 24, "learning_rate": 1e-3})
-    train(base, demonstrations, tmp_path / "one", config)
-    two = config.model_copy(update={"accumulate": 2})
-    (tmp_path / "run.pickle").write_bytes(pickle.dumps((demonstrations, HEADS, two)))
-    (tmp_path / "two.py").write_text(TWO)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", "2"]
-    command = [*torchrun, str(tmp_path / "two.py"), str(tmp_path)]
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True) as started:
-        try:
-            _, said = started.communicate(timeout=120)
-        finally:
-            started.terminate()  # which ends its workers too
-    assert started.returncode == 0, said
-    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
-    assert len(losses(tmp_path / "one")) == 3
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)

@@ -15,7 +15,7 @@ from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.adapters.targets import adapter_targets
 from robosteer_core.finetune.batches import Batches
 from robosteer_core.finetune.config import FinetuneConfig
-from robosteer_core.finetune.frozen import FrozenPrefix
+from robosteer_core.finetune.frozen import longest
 from robosteer_core.finetune.memory import estimate
 from robosteer_core.finetune.train import _source
 from robosteer_core.vla import decoder
@@ -76,9 +76,9 @@ def test_the_estimate_is_what_a_step_allocates(small_policy, demonstrations, mon
     else:
         add_adapter(small_policy.model, adapter_targets(small_policy, [Head("vlm", 0, 1)], "none"), 4, 4.0)
     small_policy.backbone.checkpointing = config.checkpointing
-    source, rows = _source(small_policy, demonstrations, 0, None), torch.arange(12)
-    found = estimate(small_policy, config, len(rows), 2, 0, frozen=isinstance(source, FrozenPrefix),
-                     words=getattr(source, "words", None))  # fmt: skip
+    frozen, rows = not config.full, torch.arange(12)
+    source = _source(small_policy, demonstrations, 0, frozen)
+    found = estimate(small_policy, config, len(rows), 2, 0, frozen=frozen, words=longest(small_policy, demonstrations) if frozen else None)
     batches = Batches(small_policy, demonstrations, config)
     assert allocated(batches, source, rows) < found.step, "attention as written for a CPU needs less than PyTorch's plain kernel"
     monkeypatch.setattr(decoder, "attend", plain_attention)

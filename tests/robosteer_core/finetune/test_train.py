@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import HEADS, SHORT, Dies, Killed, train, weights
+from runs import HEADS, SHORT, Dies, Killed, losses, train, weights
 
 from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import adapter_layers, add_adapter
@@ -49,6 +49,7 @@ def test_a_killed_run_goes_on_to_the_same_adapter(base, demonstrations, tmp_path
     train(base, demonstrations, tmp_path / "killed")
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
 def test_a_finished_run_is_not_repeated(base, demonstrations, tmp_path):
