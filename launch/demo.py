@@ -107,8 +107,8 @@ def demo(arguments: argparse.Namespace) -> None:
 def lab(name: str, rig: Rig, logs: Path) -> Iterator[None]:
     """The robot's side, while the arm is needed."""
     with lab_processes(name, rig, logs) as said:
-        for line in said:
-            console.print(line)
+        for part, (_, line) in said.items():
+            console.print(f"{part}: {line}")
         yield
 
 

@@ -24,6 +24,9 @@ def _rigs_folder() -> Path:
 
 RIGS_FOLDER = _rigs_folder()
 
+NODES = ("cameras", "arm", "teleop", "recorder", "policy")
+"""What the graph of a rig is made of, in the order in which it comes up; `cameras` is a node for each."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector3 = tuple[Finite, Finite, Finite]
@@ -157,6 +160,9 @@ class Rig(Contract):
     limits: Limits
     teleop_address: str = Field(
         default="127.0.0.1:1342", pattern=r"^[^:]+:\d+$", description="host:port on which a remote teleoperation device is heard"
+    )
+    nodes: tuple[Literal["cameras", "arm", "teleop", "recorder", "policy"], ...] = Field(
+        default=NODES, description="nodes that `robosteer up` starts; the policy's where one is named"
     )
     lab: Lab | None = None
 

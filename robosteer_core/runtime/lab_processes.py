@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -27,6 +27,8 @@ READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "arm": "ready
 #: The ports of FCI: robot and gripper. They are fixed, so that each lab needs an address of its own.
 FCI_PORTS = (1337, 1338)
 _PR_SET_PDEATHSIG = 1
+#: Loaded here: between fork and exec, with other threads about, nothing may be.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def environment() -> dict[str, str]:
@@ -38,12 +40,7 @@ def environment() -> dict[str, str]:
 def process(what: str, arguments: list[str], logs: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """A command of robosteer that runs beside this one; goes on when it has said that it is ready. Gives its process and
     what it said. It ends with this process, however that ends. Raises UserError where it does not start."""
-    logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{what}.log"
-    with log.open("w") as file:
-        child = subprocess.Popen(
-            [*ROBOSTEER, *arguments], stdout=file, stderr=subprocess.STDOUT, env=environment(), preexec_fn=_end_with_parent
-        )
+    child, log = start(what, [*ROBOSTEER, *arguments], logs), logs / f"{what}.log"
     try:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while (ended := child.poll() is not None) or READY[what] not in log.read_text():
@@ -52,38 +49,53 @@ def process(what: str, arguments: list[str], logs: Path) -> Iterator[tuple[subpr
             time.sleep(0.05)
         yield child, log.read_text().strip().splitlines()[-1]
     finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        end(child)
+
+
+def start(what: str, command: Sequence[str], logs: Path, mode: str = "w") -> subprocess.Popen:
+    """A command whose output goes to `logs`/`what`.log. It ends with the thread that calls this, however that ends. Ctrl-C in
+    the terminal does not reach it, so that what belongs together is ended in order."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"{what}.log").open(mode) as file:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment(),
+            start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+
+
+def end(child: subprocess.Popen) -> None:
+    """By SIGTERM, and by SIGKILL where that does not help."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def _end_with_parent() -> None:
     """Linux ends this process when its parent dies (prctl(2)); elsewhere an orphan has to be ended by hand."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
-def lab_processes(name: str | Path, rig: Rig, logs: Path) -> Iterator[list[str]]:
+def lab_processes(
+    name: str | Path, rig: Rig, logs: Path, parts: Sequence[str] = ("lab", "cameras", "arm")
+) -> Iterator[dict[str, tuple[subprocess.Popen, str]]]:
     """The robot's side: physics with the robot's network interface, cameras, and the process that holds the arm. `name` is
-    the rig's name or file. Gives what each has said.
+    the rig's name or file. Gives each process, and what it has said.
 
     It runs only while the arm is needed; an idle lab goes on drawing its cameras.
     """
+    commands = {
+        "lab": ["sim", "serve", "--rig", str(name), "--host", rig.arm.address],
+        "cameras": ["sim", "cameras", "--rig", str(name)],
+        "arm": ["arm", "--rig", str(name)],
+    }
     with ExitStack() as stack:
-        said = []
-        for what, command in {
-            "lab": ["sim", "serve", "--rig", str(name), "--host", rig.arm.address],
-            "cameras": ["sim", "cameras", "--rig", str(name)],
-            "arm": ["arm", "--rig", str(name)],
-        }.items():
-            _, line = stack.enter_context(process(what, command, logs))
-            said.append(f"{what}: {line}")
-        yield said
+        yield {part: stack.enter_context(process(part, commands[part], logs)) for part in parts}
 
 
 def lab_runs(rig: Rig) -> bool:

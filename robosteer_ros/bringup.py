@@ -1,0 +1,67 @@
+"""The graph of a rig: which processes it has, and how each is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import NODES, Contract, Rig
+from robosteer_ros.node_process import NodeProcess
+
+
+class GraphSettings(Contract):
+    """What of a rig's graph is started, and how."""
+
+    rig: str = Field("lab", description="the rig: a YAML file, or the name of one in launch/")
+    only: str = Field("", description=f"nodes to start, joined by commas, of {', '.join(NODES)}; empty: those of the rig")
+    policy: str = Field("", description="policy of the node `policy`; without one this node is left out")
+    adapter: str = Field("", description="adapter of the policy")
+    namespace: str = Field("", description="namespace of all nodes")
+    params_file: str = Field("", description="parameters of the nodes, a YAML file of ROS 2")
+    log_level: str = Field("info", description="least severity that nodes log: debug, info, warn, error or fatal")
+    logs: Path = Field(Path("runs/graph"), description="folder of what the processes print")
+
+
+def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
+    """The processes of a rig's nodes, in the order in which they are activated. Raises UserError for what cannot be started."""
+    asked = [name.strip() for name in settings.only.split(",") if name.strip()]
+    if unknown := sorted(set(asked) - set(NODES)):
+        raise UserError(f"there are no nodes {', '.join(unknown)}; expected some of {', '.join(NODES)}")
+    wanted = asked or [name for name in rig.nodes if name != "policy" or settings.policy]
+    if settings.policy and "policy" not in wanted:
+        raise UserError(f"a policy is given, and its node is not among those to start: {', '.join(wanted)}")
+    if settings.adapter and not settings.policy:
+        raise UserError("an adapter is given without its policy: name the policy too")
+    if settings.params_file and not Path(settings.params_file).is_file():
+        raise UserError(f"no file of parameters {settings.params_file}; expected a YAML file of ROS 2")
+    if settings.log_level not in ("debug", "info", "warn", "error", "fatal"):
+        raise UserError(f"a log level is one of debug, info, warn, error, fatal; found {settings.log_level!r}")
+    found = []
+    for stage, kind in enumerate(NODES):
+        if kind not in wanted:
+            continue
+        if kind == "cameras":
+            for camera in rig.cameras:
+                name = f"{camera.name}_camera"
+                found.append(_process(settings, name, "camera", (name,), stage, ("-r", f"__node:={name}")))
+        else:
+            own = {"policy": settings.policy, "adapter": settings.adapter} if kind == "policy" else {}
+            words = (word for name, value in own.items() if value for word in ("-p", f"{name}:={value}"))
+            found.append(_process(settings, kind, kind, (kind,), stage, tuple(words)))
+    return found
+
+
+def _process(
+    settings: GraphSettings, name: str, module: str, nodes: tuple[str, ...], stage: int, words: tuple[str, ...]
+) -> NodeProcess:
+    module = f"robosteer_ros.nodes.{module}"
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"the node {name} is not part of this version ({module} is not there); leave it out by `only`")
+    ros = ["--params-file", settings.params_file] if settings.params_file else []
+    ros += ["--log-level", settings.log_level, "-p", f"rig:={settings.rig}", *words]
+    ros += ["-r", f"__ns:=/{settings.namespace.strip('/')}"] if settings.namespace else []
+    return NodeProcess(name, (sys.executable, "-m", module, "--ros-args", *ros), nodes, stage)

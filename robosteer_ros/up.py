@@ -1,0 +1,165 @@
+"""`robosteer up`: a rig's whole graph from nothing, and down again in order."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robosteer_core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from robosteer_ros.bringup import GraphSettings
+    from robosteer_ros.node_process import WatchedProcess
+    from robosteer_ros.nodes.supervisor import Supervisor
+
+DISCOVERY_S = 0.5
+"""Nodes that run already are known after this time."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+COLOURS = {"active": "green", "given up": "red", "silent": "red", "ended": "dim"}
+
+
+class RunningGraph:
+    """A rig's graph while it is up. `lab` are the processes of the simulated lab that were started for it."""
+
+    def __init__(self, supervisor: Supervisor, lab: dict[str, subprocess.Popen]) -> None:
+        self.supervisor, self.lab = supervisor, lab
+
+    def check(self) -> None:
+        """Raises UserError when the lab it stands on has ended."""
+        for name, child in self.lab.items():
+            if child.poll() is not None:
+                log = self.supervisor.settings.logs / f"{name}.log"
+                raise UserError(f"the simulated {name} has ended with exit code {child.returncode}; see {log}")
+
+    def wait(self, timeout_s: float = 300.0) -> None:
+        """Until everything is active. Raises UserError naming what is not."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.supervisor.is_settled and time.monotonic() < deadline_s:
+            self.check()
+            time.sleep(0.05)
+        if late := [watched for watched in self.supervisor.watched if watched.state != "active"]:
+            raise UserError("; ".join(f"{each.process.name} is {each.state}: {each.words}" for each in late))
+
+
+@contextmanager
+def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: bool = False) -> Iterator[RunningGraph]:
+    """Everything that `settings` ask for, the simulated lab first where its rig has one and it does not run; down in order at
+    the end. Nodes are on their way up when this is entered: `wait` waits for them. The context of ROS must be there, without
+    its signal handlers, which would end it first.
+
+    With `missing_only` nodes that run already are left to who has started them, else they are refused.
+    Raises UserError saying what stands in the way.
+    """
+    from robosteer_core.rig import load_rig
+    from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
+    from robosteer_ros import ros
+    from robosteer_ros.bringup import processes_of
+    from robosteer_ros.nodes.supervisor import Supervisor, spinning
+
+    rig = load_rig(settings.rig)
+    wanted = processes_of(rig, settings)
+    watcher = ros.create_node("_robosteer_up", namespace=settings.namespace or None, start_parameter_services=False)
+    time.sleep(DISCOVERY_S)
+    here = watcher.get_namespace()
+    running = {name for name, namespace in watcher.get_node_names_and_namespaces() if namespace == here}
+    watcher.destroy_node()
+    twice = sorted(node for process in wanted for node in process.nodes if node in running)
+    if twice and not missing_only:
+        raise UserError(f"nodes of the graph run already: {', '.join(twice)}. End them, or give another namespace and another rig")
+    wanted = [process for process in wanted if not running & set(process.nodes)]
+    given = [ros.Parameter(name, value=str(value)) for name, value in settings.model_dump(exclude={"namespace"}).items()]
+    supervisor = Supervisor(wanted, namespace=settings.namespace or None, parameter_overrides=given)
+    parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
+    with spinning(supervisor):
+        try:
+            supervisor.begin()  # they import while the lab starts
+            with lab_processes(settings.rig, rig, settings.logs, parts) as lab:
+                for name, (_, line) in lab.items():
+                    say(f"{name}: {line}")
+                supervisor.open()
+                try:
+                    yield RunningGraph(supervisor, {name: child for name, (child, _) in lab.items()})
+                finally:
+                    supervisor.finish()
+        finally:
+            supervisor.finish()
+
+
+def up(
+    rig: Annotated[str, typer.Argument(help="name of a rig in launch/, or a YAML file")] = "lab",
+    policy: Annotated[str, typer.Option(help="policy of the node `policy`; without one this node is left out")] = "",
+    adapter: Annotated[str, typer.Option(help="adapter of the policy")] = "",
+    only: Annotated[str, typer.Option(help="nodes to start, joined by commas, instead of the rig's: cameras,arm,teleop,recorder,policy")] = "",
+    namespace: Annotated[str, typer.Option(help="namespace of all nodes")] = "",
+    params_file: Annotated[str, typer.Option("--params-file", help="parameters of the nodes, a YAML file of ROS 2")] = "",
+    log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warn, error or fatal")] = "info",
+    logs: Annotated[Path, typer.Option(help="folder of what the processes print")] = Path("runs/graph"),
+) -> None:  # fmt: skip
+    """Start all nodes of a rig, in the lab with the lab; Ctrl-C stops the arm and brings everything down in order."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from robosteer_core.errors import settings
+    from robosteer_ros import ros
+    from robosteer_ros.bringup import GraphSettings
+
+    began_s, console, graph = time.monotonic(), Console(), None
+
+    def interrupt(*_: object) -> None:
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: graph and graph.supervisor.hurry())
+        raise KeyboardInterrupt
+
+    given = settings(
+        GraphSettings, rig=rig, policy=policy, adapter=adapter, only=only, namespace=namespace, params_file=params_file,
+        log_level=log_level, logs=logs,
+    )  # fmt: skip
+    # In a terminal the table tells what the supervisor logs.
+    ros.init(args=["--ros-args", "--log-level", "fatal" if console.is_terminal else "info"], signal_handler_options=ros.SignalHandlerOptions.NO)
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+    try:
+        console.print(f"starting the graph of rig {rig}; what its processes print is in {logs}")
+        with bring_up(given, console.print) as graph:
+            supervisor, told = graph.supervisor, False
+            try:
+                with Live(console=console, auto_refresh=False) as live:
+                    while not supervisor.asked_to_end.wait(0.2):
+                        graph.check()
+                        if console.is_terminal:
+                            live.update(table(supervisor.watched), refresh=True)
+                        if supervisor.is_settled and not told:
+                            told = True
+                            console.print(f"up after {time.monotonic() - began_s:.1f} s; Ctrl-C stops the arm and brings all down")
+            except KeyboardInterrupt:
+                pass
+            console.print("going down; Ctrl-C once more ends everything at once")
+            given_up = supervisor.given_up
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        ros.try_shutdown()
+    if given_up:
+        raise UserError("; ".join(f"{each.process.name} was given up {each.words}" for each in given_up))
+
+
+def table(watched: Sequence[WatchedProcess]) -> Table:
+    """What is up, for a terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table("process", "state", "for", "restarts", "why")
+    for each in watched:
+        colour = COLOURS.get(each.state, "yellow")
+        since = f"{time.monotonic() - each.since_s:.0f} s"
+        shown.add_row(each.process.name, f"[{colour}]{each.state}[/]", since, str(each.restarts), escape(each.words))
+    return shown

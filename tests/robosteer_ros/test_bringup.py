@@ -1,0 +1,19 @@
+"""Which processes a rig's graph has, and what is refused before anything starts."""
+
+import pytest
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import load_rig
+from robosteer_ros.bringup import GraphSettings, processes_of
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"only": "arm,legs"}, "there are no nodes legs; expected some of cameras, arm, teleop, recorder, policy"),
+    ({"only": "arm", "policy": "scripted"}, "a policy is given, and its node is not among those to start: arm"),
+    ({"adapter": "runs/steered"}, "an adapter is given without its policy"),
+    ({"params_file": "nowhere.yaml"}, "no file of parameters nowhere.yaml"),
+    ({"log_level": "loud"}, "found 'loud'"),
+])  # fmt: skip
+def test_what_cannot_be_started_is_refused_in_words(given, words):
+    with pytest.raises(UserError, match=words):
+        processes_of(load_rig("lab"), GraphSettings(**given))
