@@ -168,7 +168,7 @@ class DirectArm(Clock):
             robot_time_ns=self._now_ns,
             end_effector=_pose(state["O_T_EE"].reshape(4, 4).T.astype(float)),
             joint_positions=state["q"].astype(float),
-            force=state["O_F_ext_hat_K"][:3].astype(float),
+            wrench=state["O_F_ext_hat_K"].astype(float),
             success_rate=1.0 if self.moving else 0.0,
             robot_mode=self._firmware.mode.name.lower(),
         )

@@ -17,15 +17,21 @@ class ArmFault(Exception):
 class Reading:
     """The robot's state at its own time `robot_time_ns`.
 
-    `end_effector` measured, base frame; `joint_positions` (7,) rad; `force` (3,) N, estimated external force in the
-    base frame; `success_rate` share of the last control commands that arrived in time, in [0, 1]; `robot_mode` in the
-    robot's words; `errors` their names in the robot's words, separated by commas, known in reflex.
+    `end_effector` measured, base frame; `joint_positions` (7,) rad; `wrench` (6,) N and Nm, estimated external force and
+    moment along the axes of the base frame, the moment about the stiffness frame's origin (O_F_ext_hat_K);
+    `success_rate` share of the last control commands that arrived in time, in [0, 1]; `robot_mode` in the robot's words;
+    `errors` their names in the robot's words, separated by commas, known in reflex.
     """
 
     robot_time_ns: int
     end_effector: Pose
     joint_positions: np.ndarray
-    force: np.ndarray
+    wrench: np.ndarray
     success_rate: float
     robot_mode: str
     errors: str = ""
+
+    @property
+    def force(self) -> np.ndarray:
+        """(3,) N."""
+        return self.wrench[:3]

@@ -47,12 +47,12 @@ class RigNode(LifecycleNode):
         self.declare("autostart", False, "configure and activate at the start, without a supervisor")
         _hear_python(self.get_logger())
 
-    def declare(self, name: str, default: bool | int | float | str, description: str, read_only: bool = True) -> None:
+    def declare(self, name: str, default: bool | int | float | str | list[str], description: str, read_only: bool = True) -> None:
         """A parameter, by default one that is set at the start alone."""
         described = rcl_interfaces.msg.ParameterDescriptor(description=description, read_only=read_only)
         self.declare_parameter(name, default, described)
 
-    def value(self, name: str) -> bool | int | float | str:
+    def value(self, name: str) -> bool | int | float | str | list[str]:
         return self.get_parameter(name).value
 
     def configure(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
@@ -75,16 +76,20 @@ class ArmClient:
 
     def rest(self, timeout_s: float = REST_TIMEOUT_S) -> None:
         """Wait until no motion runs. Raises UserError after `timeout_s` of wall time."""
-        deadline = time.monotonic() + timeout_s
-        while (motion := self.status()["motion"]) is not None:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"the arm still moves ({motion}) after {timeout_s:.0f} s; in the lab, leave the clock before waiting for it"
-                )
-            time.sleep(0.005)
+        await_rest(self.status, timeout_s)
 
     def close(self) -> None:
         self._link.close()
 
     def _ask(self, request: str, **fields: object) -> dict:
         return self._link.request({"request": request, **fields}, REPLY_TIMEOUT_S)
+
+
+def await_rest(status: Callable[[], dict], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while (motion := status()["motion"]) is not None:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"the arm still moves ({motion}) after {timeout_s:.0f} s; in the lab, leave the clock before waiting for it"
+            )
+        time.sleep(0.005)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,8 @@ FAULT_PERIOD_S = 0.1
 LOST_AFTER_READS = 3
 REST_PERIOD_S = 0.005
 MODE_LOG_LENGTH = 200
+#: With no set-points sent, a state is told so often at most, s of wall time.
+REST_STATE_PERIOD_S = 0.02
 
 
 @dataclass
@@ -45,6 +47,21 @@ class _Request:
     abandoned: bool = False
 
 
+@dataclass(frozen=True)
+class Report:
+    """What the controller tells as it goes: `state` and `wrench` (6,) [N, Nm] of one instant, None where only what is said
+    of the arm has changed; `motion` that runs, `error` of a fault, `commander` that tracks, each None where there is none; `latched` after a stop, until a recovery."""
+
+    stamp_ns: int
+    mode: str
+    motion: str | None
+    error: str | None
+    commander: object | None
+    latched: bool
+    state: ArmState | None = None
+    wrench: np.ndarray | None = None
+
+
 class ArmController:
     """Owns the driver. `run` is the thread of control; every other method may be called from any thread.
 
@@ -52,19 +69,22 @@ class ArmController:
     `fault` nothing moves before someone calls `start` or `home`, out of `fault` only after `recover`.
 
     `open_clock` joins the rig's clock for as long as set-points are sent: with no motion running, the lab's time must
-    not wait for this process, which may be waiting for the robot. `now_ns` reads the clock without joining.
+    not wait for this process, which may be waiting for the robot. `now_ns` reads the clock without joining. `tell` gets a
+    report at every set-point, every `REST_STATE_PERIOD_S` else, and when the mode changes; it must not wait.
     """
 
     def __init__(
-        self, rig: Rig, driver: ArmDriver, gripper: GripperDriver, open_clock: Callable[[], Clock], now_ns: Callable[[], int]
+        self, rig: Rig, driver: ArmDriver, gripper: GripperDriver, open_clock: Callable[[], Clock], now_ns: Callable[[], int],
+        tell: Callable[[Report], None] = lambda report: None,
     ) -> None:  # fmt: skip
+        self._tell, self._told_s = tell, 0.0
         self._rig, self._driver, self._gripper, self._open_clock, self._now_ns = rig, driver, gripper, open_clock, now_ns
         self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._stopping = threading.Lock()
-        self._stop_asked = False
+        self._stop_asked = self._latched = False
         self._closing = False
         self._motion: str | None = None
-        self._mode = ""
+        self._mode = "idle"
         self._error: str | None = None
         self._modes: deque[dict] = deque(maxlen=MODE_LOG_LENGTH)
         self._session: TrackingSession | None = None
@@ -79,15 +99,17 @@ class ArmController:
     # What other threads call.
 
     def request(self, name: str, commander: object) -> None:
-        """Carry out `start`, `stop`, `home` or `recover` for `commander`. Raises UserError saying why not.
+        """Carry out `start`, `release`, `home` or `recover` for `commander`. Raises UserError saying why not.
 
-        `start`, `home` and `recover` return once begun. `stop` returns once it is certain that the next tick of the
+        `start`, `home` and `recover` return once begun. `release` returns once it is certain that the next tick of the
         loop stops: it must not wait for robot time, which the caller may be holding.
         """
         with self._stopping:
-            if name == "stop":
+            if name == "release":
                 self._stop_asked = self._motion is not None
                 return
+            if self._latched and name != "recover":
+                raise UserError(f"the arm was stopped and stays so until it is recovered: look why, then recover it before it may {name}")
             if self._motion is not None:
                 raise UserError(f"the arm is moving ({self._motion}): stop it and let it rest before it may {name}")
             # From here on a stop is one of this motion, although it has not begun.
@@ -97,13 +119,20 @@ class ArmController:
         if not request.done.wait(REQUEST_TIMEOUT_S):
             # What nobody waits for any more must not happen later.
             request.abandoned = True
-            self.request("stop", commander)
+            self.request("release", commander)
             raise UserError(
                 f"the arm did not {name} within {REQUEST_TIMEOUT_S:.0f} s; in the lab, time may be held by another "
                 "participant: reset with hold, or leave the clock, before asking the arm to move"
             )
         if request.error is not None:
             raise UserError(request.error)
+
+    def stop(self) -> None:
+        """Stop, whoever commands; as `release` certain at once. Until a `recover` nothing may start."""
+        with self._stopping:
+            self._latched = True
+            self._stop_asked = self._motion is not None
+        self._tell(self._report(self._time_ns()))
 
     def submit(self, chunk: ActionChunk | None, commander: object) -> str | None:
         """Hand a chunk (or with None the assertion of the last one) to the next tick.
@@ -113,8 +142,8 @@ class ArmController:
         session = self._session
         if session is None:
             return f"the arm is {self._mode}{f' ({self._error})' if self._error else ''}: start it first"
-        if commander is not self._commander:
-            return "another process commands the arm"
+        if commander != self._commander:
+            return f"another process commands the arm{f' ({self._commander})' if isinstance(self._commander, str) else ''}"
         if chunk is None:
             session.keep()
             return None
@@ -146,6 +175,7 @@ class ArmController:
         return {
             "mode": self._mode,
             "motion": self._motion,
+            "latched": self._latched,
             "last_error": self._error,
             "robot_mode": self._reading.robot_mode,
             "success_rate": self._reading.success_rate,
@@ -163,7 +193,7 @@ class ArmController:
 
     def release(self, commander: object) -> None:
         """`commander` has gone; the watchdog deals with what it left running."""
-        if self._commander is commander:
+        if self._commander == commander:
             self._commander = None
 
     def close(self) -> None:
@@ -213,7 +243,7 @@ class ArmController:
                 return
             if request.name == "recover":
                 self._driver.recover()
-                self._error = None
+                self._error, self._latched = None, False
                 self._enter("idle", "recovered")
             elif self._mode == "fault":
                 raise UserError(
@@ -225,7 +255,7 @@ class ArmController:
             elif request.name == "home":
                 self._go_home(request)
             else:
-                raise UserError(f"unknown request {request.name!r}; known are start, stop, home, recover")
+                raise UserError(f"unknown request {request.name!r}; known are start, release, home, recover")
         except (UserError, ArmFault) as error:
             if request.done.is_set():
                 self._fault(error)
@@ -249,6 +279,7 @@ class ArmController:
     def _release(self) -> None:
         with self._stopping:
             self._motion, self._stop_asked = None, False
+        self._tell(self._report(self._time_ns()))
 
     def _go_home(self, request: _Request) -> None:
         self._begin("home")
@@ -284,6 +315,7 @@ class ArmController:
             )
             self._commander = request.commander
             self._enter("tracking", "started", now_ns)
+            self._tell_state(reading, now_ns)
             request.done.set()
             self._send_setpoints(clock, self._session)
 
@@ -295,11 +327,12 @@ class ArmController:
             if self._stop_asked:
                 self._enter("idle", "asked to stop", now_ns)
                 return
-            self._reading = session.tick(now_ns, due_ns)
+            self._reading = reading = session.tick(now_ns, due_ns)
             if session.mode != self._mode:
                 age_ms = (now_ns - session.fresh_ns) / 1e6
                 reason = "fresh set-points" if session.mode == "tracking" else f"no set-point for {age_ms:.0f} ms"
                 self._enter(session.mode, reason, now_ns)
+            self._tell_state(reading, now_ns)
             if session.mode == "stopped":
                 return
 
@@ -337,6 +370,7 @@ class ArmController:
         self._mode = mode
         level = logging.ERROR if mode == "fault" else logging.INFO
         logger.log(level, "arm %s at %.3f s: %s", mode, stamp_ns / 1e9, reason)
+        self._tell(self._report(stamp_ns))
 
     def _time_ns(self) -> int:
         """Now; where the lab's clock is gone, the last time that is known: a fault must be reported all the same."""
@@ -350,6 +384,16 @@ class ArmController:
             self._reading = reading
             self._readings += 1
             self._read_news.notify_all()
+        if time.monotonic() >= self._told_s + REST_STATE_PERIOD_S:
+            self._tell_state(reading, self._time_ns())
+
+    def _tell_state(self, reading: Reading, stamp_ns: int) -> None:
+        self._told_s = time.monotonic()
+        state = self._arm_state(reading, stamp_ns, self._mode, self._session)
+        self._tell(replace(self._report(stamp_ns), state=state, wrench=reading.wrench))
+
+    def _report(self, stamp_ns: int) -> Report:
+        return Report(stamp_ns, self._mode, self._motion, self._error, self._commander, self._latched)
 
     def _arm_state(self, reading: Reading, stamp_ns: int, mode: str, session: TrackingSession | None) -> ArmState:
         return ArmState(

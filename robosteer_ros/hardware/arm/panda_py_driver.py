@@ -75,7 +75,7 @@ class PandaPyDriver(ArmDriver):
             robot_time_ns=state.time.to_msec() * 1_000_000,
             end_effector=Pose.from_matrix(np.reshape(state.O_T_EE, (4, 4), order="F")),
             joint_positions=np.array(state.q),
-            force=np.array(state.O_F_ext_hat_K[:3]),
+            wrench=np.array(state.O_F_ext_hat_K),
             success_rate=float(state.control_command_success_rate),
             robot_mode=state.robot_mode.name.removeprefix("k"),
             errors=error_names(repr(state.current_errors)) if state.robot_mode == RobotMode.kReflex else "",

@@ -35,7 +35,7 @@ class ArmServer:
         if request == "keep":
             return self._accepted(self._controller.submit(None, peer))
         if request in REQUESTS:
-            self._controller.request(request, peer)
+            self._controller.request("release" if request == "stop" else request, peer)
             return {"ok": True}
         raise UserError(f"unknown request {request!r}; known are {', '.join(REQUESTS)}")
 

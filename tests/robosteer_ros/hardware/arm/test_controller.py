@@ -34,7 +34,7 @@ def test_a_stop_before_a_motion_has_begun_prevents_it(rig_file, rig, start_lab, 
         assert waiting == f"about to {motion}"
         with pytest.raises(UserError, match="stop it and let it rest"):
             controller.request("home", "another")
-        controller.request("stop", "another")
+        controller.request("release", "another")
         # Only now does the thread begin that would have moved the arm.
         control = threading.Thread(target=controller.run)
         control.start()

@@ -1,0 +1,209 @@
+"""What the processes of a policy, a recorder and an operator hold of the arm: its topics and services."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig
+from robosteer_core.runtime.chunk import ActionChunk
+from robosteer_core.runtime.json_lines import Refused
+from robosteer_core.runtime.observation import ArmState
+from robosteer_core.runtime.runner import last_tick, tick_ns
+from robosteer_ros import arm_messages as wire
+from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
+from robosteer_ros.hardware.arm.process import clock_reader
+from robosteer_ros.messages import Stamps, chunk_messages
+from robosteer_ros.ros import MutuallyExclusiveCallbackGroup, Node, diagnostic_msgs, std_srvs, trajectory_msgs
+
+DISCOVERY_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
+#: With no motion running, a state waits this long for a newer one; the lab's robot sends none while time is held.
+REST_STATE_TIMEOUT_S = 0.3
+#: A real arm's newest state may be that old, s.
+OLDEST_STATE_S = 0.2
+_ASK_AGAIN_S = 0.2
+
+
+class GraphArm:
+    """Commands the arm node of a rig as `source`, one of the node's parameter `sources`.
+
+    `node` is spun by an executor in a thread of its caller's. Whose source has called `start` is the commander until the arm
+    stops: others may only look, and `stop`. Every method raises Refused when the arm node says no, and UserError when it is not
+    there. In the lab: `start` when time runs or stands in a reset's hold, joined to the clock before it if runs are to repeat
+    exactly. `rest` and `stop` only after leaving the clock: coming to rest takes robot time.
+    """
+
+    def __init__(self, node: Node, rig: Rig, source: str) -> None:
+        self._node, self._rig, self._source, self._stamps = node, rig, source, Stamps(rig)
+        self._now_ns = clock_reader(rig)
+        self._joiner = wire.StateJoiner(rig, self._stamps)
+        self._news = threading.Condition()
+        self._newest: ArmState | None = None
+        self._status: dict[str, str] = {}
+        self._answer: tuple[object, str | None] | None = None
+        self._asking = threading.Lock()
+        group, array = MutuallyExclusiveCallbackGroup(), diagnostic_msgs.msg.DiagnosticArray
+        self._ends: list[tuple[Callable[[object], bool], object]] = []
+        heard = {topic: (kind, self._hear(topic)) for topic, kind in wire.STATE_TOPICS.items()}
+        heard |= {wire.ANSWERS: (array, self._hear_answer), wire.STATUS: (array, self._hear(wire.STATUS))}
+        for topic, (kind, take) in heard.items():
+            qos = wire.EVERY_STATUS_QOS if topic == wire.STATUS else wire.STATE_QOS
+            self._own(node.destroy_subscription, node.create_subscription(kind, topic, take, qos, callback_group=group))
+        poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
+        self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", wire.STATE_QOS))
+        self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", wire.STATE_QOS))
+        names = (f"{source}/start", f"{source}/release", "stop", "home", "recover", "report")
+        self._clients = {
+            name: self._own(node.destroy_client, node.create_client(std_srvs.srv.Trigger, f"arm/{name}", callback_group=group))
+            for name in names
+        }
+        try:
+            self._await_arm()
+        except UserError:
+            self.close()
+            raise
+
+    def state(self) -> ArmState:
+        """The newest state; in the lab that of the last set-point before now, so that two runs see the same."""
+        if self._rig.lab is None:
+            oldest_ns = self._now_ns() - int(OLDEST_STATE_S * 1e9)
+        else:
+            oldest_ns = tick_ns(0, last_tick(0, self._now_ns() - 1, self._rig.rates.setpoint_hz), self._rig.rates.setpoint_hz)
+        with self._news:
+            recent = lambda: self._newest.stamp_ns >= oldest_ns  # noqa: E731
+            if not self._news.wait_for(recent, REST_STATE_TIMEOUT_S):
+                moving = self._status["commander"] != ""
+                if moving and not self._news.wait_for(recent, ANSWER_TIMEOUT_S):
+                    raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s, and it moves: is its node alive?")
+            return self._newest
+
+    def status(self) -> dict:
+        """Mode and its log, last error, loop statistics, interventions of the limits by name, gripper."""
+        return json.loads(self._call("report"))
+
+    def send(self, chunk: ActionChunk) -> None:
+        """Play a chunk. On return the arm node has it: the next tick of its set-point loop plays it.
+
+        Raises Refused for what is no chunk, and while the arm is not tracking for this source: stopped by the watchdog, or in
+        fault. Chunks that only the tick can judge (stale, too far a step) are not played and are counted in
+        `status()["interventions"]`.
+        """
+        head = wire.header(self._rig, self._stamps, int(chunk.stamps_ns[0]) if len(chunk) else self._now_ns())
+        poses, widths = chunk_messages(self._rig, chunk, head)
+        self._ask(head, lambda: (self._widths.publish(widths), self._poses.publish(poses)))
+
+    def keep(self) -> None:
+        """Say that the last chunk still stands, between two chunks that are farther apart than the watchdog's patience.
+
+        To be called from the loop that would send the next chunk, never from a thread of its own: the watchdog is there
+        for the case that this loop hangs.
+        """
+        head = wire.header(self._rig, self._stamps, self._now_ns())
+        self._ask(head, lambda: self._poses.publish(trajectory_msgs.msg.MultiDOFJointTrajectory(header=head)))
+
+    def start(self) -> None:
+        """Become the commander and begin to follow set-points, from the measured pose."""
+        before = self._newest.stamp_ns
+        self._call(f"{self._source}/start")
+
+        def begun() -> bool:
+            # States of before the start must not be taken for later ones; what ended at once has begun, too.
+            return self._newest.stamp_ns > before and (self._newest.mode != "idle" or self._status["mode"] in ("stopped", "fault"))
+
+        with self._news:
+            if not self._news.wait_for(begun, ANSWER_TIMEOUT_S):
+                raise UserError("the arm node has started the arm, and tells no state of it")
+
+    def release(self) -> None:
+        """Bring the arm to rest and give up its command. Returns when the next tick of the loop is certain to do so."""
+        self._call(f"{self._source}/release")
+
+    def stop(self) -> None:
+        """Hold, stop and come to rest, whoever commands; until a `recover` nothing starts. Returns when it is at rest."""
+        self._call("stop")
+
+    def home(self) -> None:
+        """Begin to move home, slowly."""
+        self._call("home")
+
+    def recover(self) -> None:
+        """Clear the robot's errors after a fault, and a stop. Nothing moves."""
+        self._call("recover")
+
+    def rest(self, timeout_s: float = REST_TIMEOUT_S) -> None:
+        """Wait until no motion runs. Raises UserError after `timeout_s` of wall time."""
+        await_rest(self.status, timeout_s)
+
+    def close(self) -> None:
+        """Take topics and services off the node; the node itself is its owner's."""
+        while self._ends:
+            destroy, entity = self._ends.pop()
+            destroy(entity)
+
+    def _own(self, destroy: Callable[[object], bool], entity):
+        self._ends.append((destroy, entity))
+        return entity
+
+    def _hear(self, topic: str) -> Callable[[object], None]:
+        def take(message) -> None:
+            with self._news:
+                if topic == wire.STATUS:
+                    self._status = wire.status_of(message)
+                self._newest = self._joiner.take(topic, message) or self._newest
+                self._news.notify_all()
+
+        return take
+
+    def _hear_answer(self, message) -> None:
+        status = message.status[0]
+        if status.name == self._source:
+            with self._news:
+                refused = status.level != diagnostic_msgs.msg.DiagnosticStatus.OK
+                self._answer = (message.header, status.message if refused else None)
+                self._news.notify_all()
+
+    def _ask(self, head, publish: Callable[[], object], timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        with self._asking:
+            self._answer = None
+            publish()
+            with self._news:
+                if not self._news.wait_for(lambda: self._answer is not None and self._answer[0] == head, timeout_s):
+                    raise UserError(f"the arm node did not answer a command within {timeout_s:g} s; look at its log")
+                refusal = self._answer[1]
+        if refusal is not None:
+            raise Refused(refusal)
+
+    def _call(self, name: str) -> str:
+        response = self._clients[name].call(std_srvs.srv.Trigger.Request(), timeout_sec=2 * ANSWER_TIMEOUT_S)
+        if response is None:
+            raise UserError(f"the arm node did not answer arm/{name} within {2 * ANSWER_TIMEOUT_S:.0f} s; look at its log")
+        if not response.success:
+            raise Refused(response.message)
+        return response.message
+
+    def _await_arm(self) -> None:
+        """Until every way to the arm node and back has been seen to work."""
+        deadline = time.monotonic() + DISCOVERY_TIMEOUT_S
+        for client in self._clients.values():
+            if not client.wait_for_service(max(0.0, deadline - time.monotonic())):
+                raise UserError(
+                    f"no arm node that listens to {self._source!r} at {client.srv_name}; start it with `robosteer up "
+                    f"{self._rig.name}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.name} -p autostart:=true`"
+                )
+        with self._news:
+            if not self._news.wait_for(lambda: self._newest is not None, max(0.0, deadline - time.monotonic())):
+                raise UserError("the arm node tells no state; is it active?")
+        while True:
+            head = wire.header(self._rig, self._stamps, self._now_ns())
+            empty = trajectory_msgs.msg.MultiDOFJointTrajectory(header=head)
+            try:
+                self._ask(head, lambda: self._poses.publish(empty), _ASK_AGAIN_S)
+            except Refused:
+                return
+            except UserError:
+                if time.monotonic() > deadline:
+                    raise

@@ -1,0 +1,69 @@
+"""Processes of nodes as they are in use, and a node in this process that commands them."""
+
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from robosteer_ros import ros
+from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.ros import MultiThreadedExecutor, create_node
+
+
+@contextmanager
+def node_process(name, rig, *words):
+    """The process of a node, configured and active by itself; ended by SIGTERM."""
+    arguments = ["-p", f"rig:={rig}", "-p", "autostart:=true", *words]
+    process = subprocess.Popen([sys.executable, "-m", f"robosteer_ros.nodes.{name}", "--ros-args", *arguments])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def start_node():
+    """`with start_node("arm", rig_file, "-p", "sources:=[user]") as process`."""
+    return node_process
+
+
+@pytest.fixture(scope="module")
+def caller():
+    """A node of this process with threads that spin it."""
+    ros.init(args=["test"])
+    node, executor = create_node("caller"), MultiThreadedExecutor(num_threads=2)
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    yield node
+    executor.shutdown()
+    spinning.join()
+    node.destroy_node()
+    ros.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def arm_node(rig_file, start_lab, start_node):
+    with start_lab(rig_file), start_node("arm", rig_file) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def graph_arms(arm_node, caller, rig):
+    """A function that gives the arm over the graph, as one of its sources."""
+    arms = {}
+
+    def give(source="policy"):
+        if source not in arms:
+            arms[source] = GraphArm(caller, rig, source)
+        return arms[source]
+
+    yield give
+    for arm in arms.values():
+        arm.close()
