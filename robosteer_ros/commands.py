@@ -48,33 +48,18 @@ def arm(
 
 
 def record(
-    rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
     task: str = typer.Option(..., help="the instruction in words, as the policy will get it"),
-    episodes: int = typer.Option(..., min=1, help="stop after this many kept episodes"),
-    dataset: str = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
+    episodes: int = typer.Option(20, min=1, help="stop after this many kept episodes"),
+    dataset: Path = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
+    rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
+    device: str = typer.Option("remote", help="the operator's device; remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
     calibrations: Path = typer.Option("calibrations", help="folder of <camera>.yaml, which go into the dataset's metadata"),
 ) -> None:
-    """Record demonstrations; the operator's device starts, keeps and discards episodes."""
-    import logging
+    """Record demonstrations; the operator's device, or the keys of this terminal, start, keep and discard episodes."""
+    from robosteer_ros.record_console import record as run
 
-    from robosteer_core.camera_calibration import rig_calibrations
-    from robosteer_core.episodes.writer import DatasetWriter
-    from robosteer_core.rig import load_rig
-    from robosteer_core.runtime.clock import rig_clock
-    from robosteer_ros.hardware.station import Station
-    from robosteer_ros.hardware.teleop.remote import RemoteDevice
-    from robosteer_ros.record import Recorder
-
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    config = load_rig(rig)
-    calibrated = rig_calibrations(config, calibrations)
-    with Station(config) as station, DatasetWriter(dataset, config, calibrations=calibrated) as writer:
-        device = RemoteDevice(config)
-        try:
-            typer.echo(f"ready for the operator's device at {config.teleop_address}")
-            done = Recorder(config, station, device, writer, lambda: rig_clock(config, "policy"), task, episodes).run()
-        finally:
-            device.close()
-    typer.echo(
-        f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames, {done.late_ticks} late ticks in {dataset}"
-    )
+    try:
+        done = run(rig, task, episodes, dataset, calibrations, device)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    typer.echo(f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames in {dataset}")

@@ -9,15 +9,16 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 
 STAMP = "stamp_ns."
-#: Columns that hold capture stamps besides the cameras': when the arm's state was measured, when the command was sent.
-STAMPED = ("state", "command")
+#: Columns that hold stamps besides the cameras': when the arm's state was measured, when the arm was commanded, and when the
+#: operator's hand had said so.
+STAMPED = ("state", "command", "steering")
 
 
 def features_of(rig: Rig, fps: int, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, dict]:
     """LeRobot features of the rig's demonstrations; cameras as H.264 video.
 
     `image_sizes` (height, width) by camera where they differ from what the camera delivers. Each stamp is an int64
-    column of nanoseconds: `stamp_ns.<camera>`, `stamp_ns.state`, `stamp_ns.command`.
+    column of nanoseconds: `stamp_ns.<camera>`, and `stamp_ns.` of each of `STAMPED`.
     """
     features: dict[str, dict] = {}
     for camera in rig.cameras:

@@ -96,7 +96,7 @@ class DatasetWriter:
         """Append one frame.
 
         `state` (S,) and `action` (A,) float32 in the rig's units, `images` (height, width, 3) uint8 RGB by camera,
-        `stamps_ns` of every camera, of `state` and of `command` on the rig's clock. Images are copied and encoded in
+        `stamps_ns` of every camera and of each of `features.STAMPED` on the rig's clock. Images are copied and encoded in
         threads; a frame is on its way to the disk when this returns. Raises UserError, and adds nothing, when it does not fit.
         """
         self._running().add(state, action, images, stamps_ns)

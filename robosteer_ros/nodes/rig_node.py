@@ -42,6 +42,7 @@ class RigNode(LifecycleNode):
     def __init__(self, name: str, **options) -> None:
         super().__init__(name, **options)
         self.rig: Rig | None = None
+        self.refusal = ""  # why the last transition was refused
         self.resources, self.running = ExitStack(), ExitStack()
         self.declare("rig", "lab", "the rig: a YAML file, or the name of one in launch/")
         self.declare("autostart", False, "configure and activate at the start, without a supervisor")
@@ -118,7 +119,8 @@ class RigNode(LifecycleNode):
             work()
             return None
         except UserError as error:
-            self.get_logger().error(str(error))
+            self.refusal = str(error)
+            self.get_logger().error(self.refusal)
             opened.close()
             return _FAILURE
         except BaseException:

@@ -76,7 +76,7 @@ def test_dataset_tells_from_which_episode_on_a_calibration_holds(tmp_path):
         with DatasetWriter(folder, rig, image_sizes=sizes, **options) as writer:
             writer.begin("touch the red cube")
             images = {name: np.zeros((*size, 3), np.uint8) for name, size in sizes.items()}
-            stamps = {"front": 0, "wrist": 0, "state": 0, "command": 0}
+            stamps = {"front": 0, "wrist": 0, "state": 0, "command": 0, "steering": 0}
             writer.add(state=np.zeros(7, np.float32), action=np.zeros(7, np.float32), images=images, stamps_ns=stamps)
             writer.keep()
 

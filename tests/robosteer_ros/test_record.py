@@ -1,4 +1,4 @@
-"""The recorder as a command, with the lab's arm and cameras; the test is the operator's hand."""
+"""Recording as a command, with the lab's arm and cameras; the test is the operator's hand."""
 
 import subprocess
 import sys
@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
 
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
@@ -16,10 +18,12 @@ from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
 from robosteer_ros.hardware.arm.client import ArmClient
 from robosteer_ros.hardware.station import oldest_frame_ns
-from robosteer_ros.record import Recorder
+from robosteer_ros.record import RecordingSession
+from robosteer_ros.steering import BUTTONS
 
 MS = 1_000_000
 TASK = "press the red button"
+TICKS_NS = [tick_ns(0, tick, 15) for tick in range(1, 10)]
 DELTA = np.array([0.002, 0.004, -0.006, 0, 0, 0.01])
 
 
@@ -70,7 +74,9 @@ def test_the_operators_episodes_become_a_dataset(lab_and_arm, rig_file, start, t
         second_ns = demonstrate(rig, device, ticks=9, verdict="keep", released=(5, 6))
         await_stage_or_end(device)
         assert process.wait(60) == 0
-        assert process.stdout.read().startswith("2 episodes kept, 1 discarded, 21 frames, 0 late ticks")
+        said = process.stdout.read()
+    assert "1 of 2 episodes kept, 1 discarded: start the next one: press the red button\n" in said
+    assert said.endswith(f"2 episodes kept, 1 discarded, 21 frames in {folder}\n")
 
     data = Dataset(folder)
     arrays = data.arrays()
@@ -90,9 +96,13 @@ def test_the_operators_episodes_become_a_dataset(lab_and_arm, rig_file, start, t
 
     for start_ns, rows in ((first_ns, slice(0, 9)), (second_ns, slice(9, 18))):
         expected = [tick_ns(start_ns, tick, 15) for tick in range(1, 10)]
-        for column in ("state", "command", "front", "wrist"):
+        for column in ("state", "command", "steering", "front", "wrist"):
             assert data.column(f"stamp_ns.{column}")[rows].tolist() == expected
     assert data.image(0, "front").shape == (120, 160, 3)
+    for index, start_ns in enumerate((first_ns, second_ns)):
+        commands = [command for command in logged_commands(folder, index) if command.buttons[BUTTONS.index("driven")]]
+        assert [command.header.stamp.sec * 10**9 + command.header.stamp.nanosec - start_ns for command in commands] == TICKS_NS
+        np.testing.assert_array_equal([command.axes[:7] for command in commands], arrays.action[9 * index : 9 * index + 9])
 
 
 def await_stage_or_end(device):
@@ -103,10 +113,18 @@ def await_stage_or_end(device):
         pass
 
 
+def logged_commands(folder, index):
+    """What the raw log of an episode has of `teleop/command`, as another reader of ROS 2 bags reads it."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Reader(folder / "raw" / f"episode_{index:06d}") as bag:
+        heard = [connection for connection in bag.connections if connection.topic == "/teleop/command"]
+        return [store.deserialize_cdr(payload, connection.msgtype) for connection, _, payload in bag.messages(heard)]
+
+
 def test_a_rig_without_cartesian_deltas_cannot_be_taught_by_hand():
     rig = load_rig("lab").model_copy(update={"action_space": load_rig("lab").action_space.model_copy(update={"kind": "joint_velocity"})})
     with pytest.raises(UserError, match="joint_velocity"):
-        Recorder(rig, None, None, None, None, TASK, 1)
+        RecordingSession(rig, None, None, None, TASK)
 
 
 @pytest.mark.parametrize("held", [True, False])

@@ -29,7 +29,7 @@ def _frame_of(episode: int, frame: int) -> dict:
         "state": np.arange(7, dtype=np.float32) * 0.1 + frame * 0.01 + episode,
         "action": np.array([0.01, -0.02, 0.003, 0, 0, 0.001 * frame, float(frame < 6)], np.float32),
         "images": {camera: _image_of(episode, frame, camera) for camera in ("front", "wrist")},
-        "stamps_ns": {"front": time_ns - 9_000_000, "wrist": time_ns - 8_000_000, "state": time_ns, "command": time_ns + 1_000_000},
+        "stamps_ns": {"front": time_ns - 9_000_000, "wrist": time_ns - 8_000_000, "state": time_ns, "command": time_ns + 1_000_000, "steering": time_ns - 2_000_000},
     }
 
 

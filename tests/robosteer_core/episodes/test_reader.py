@@ -27,7 +27,7 @@ def test_arrays_hold_every_frame_as_recorded(demonstrations, frame_of):
     np.testing.assert_array_equal(arrays.state, [frame["state"] for frame in expected])
     np.testing.assert_array_equal(arrays.action, [frame["action"] for frame in expected])
     assert arrays.task == tuple(["press the red button"] * 12 + ["touch the blue cube"] * 9 + ["press the red button"] * 10)
-    for source in ("front", "wrist", "state", "command"):
+    for source in ("front", "wrist", "state", "command", "steering"):
         assert dataset.column(f"stamp_ns.{source}").tolist() == [frame["stamps_ns"][source] for frame in expected]
 
 

@@ -20,7 +20,7 @@ def test_columns_and_types_are_those_lerobot_wrote(demonstrations, bridge_sample
     assert [ours.field(name).type for name in shared] == [theirs.field(name).type for name in shared]
     extra = {name.split("/")[1] for name in set(ours.names) - set(theirs.names)}
     cameras = {"observation.images.front", "observation.images.wrist"}
-    assert extra == cameras | {f"stamp_ns.{source}" for source in ("front", "wrist", "state", "command")}
+    assert extra == cameras | {f"stamp_ns.{source}" for source in ("front", "wrist", "state", "command", "steering")}
     ours, theirs = (pq.read_schema(folder / "data/chunk-000/file-000.parquet") for folder in (demonstrations, bridge_sample))
     assert all(ours.field(name).type == theirs.field(name).type for name in theirs.names if "images" not in name)
     ours, theirs = (json.loads((folder / "meta/info.json").read_text()) for folder in (demonstrations, bridge_sample))

@@ -1,0 +1,107 @@
+"""Teleoperation: reads the operator's device, moves the arm while an episode is recorded, tells every tick of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from robosteer_core.runtime.clock import MonotonicClock, rig_clock
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.hardware.arm.client import ArmClient
+from robosteer_ros.hardware.teleop.devices import DEVICES, open_device
+from robosteer_ros.messages import Stamps
+from robosteer_ros.nodes import rig_node
+from robosteer_ros.ros import (
+    DurabilityPolicy,
+    MutuallyExclusiveCallbackGroup,
+    QoSProfile,
+    diagnostic_msgs,
+    sensor_msgs,
+    std_msgs,
+    std_srvs,
+)
+from robosteer_ros.steering import RecordingStatus
+from robosteer_ros.teleoperation import Recording, Teleoperation
+
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+class TeleopNode(rig_node.RigNode):
+    """Publishes `teleop/command` at the policy's rate, hears `recorder/status`, answers `teleop/drive` and `teleop/rest`."""
+
+    def __init__(self, **options) -> None:
+        super().__init__("teleop", **options)
+        self.declare("device", "remote", f"the operator's device: {', '.join(DEVICES)}")
+
+    def configure(self) -> None:
+        self._stamps = Stamps(self.rig)
+        self._device = open_device(self.value("device"), self.rig)
+        self.resources.callback(self._device.close)
+        self._command = self.create_lifecycle_publisher(sensor_msgs.msg.Joy, "teleop/command", QoSProfile(depth=100))
+        self.resources.callback(self.destroy_lifecycle_publisher, self._command)
+        self._health = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self.resources.callback(self.destroy_lifecycle_publisher, self._health)
+
+    def activate(self) -> None:
+        rig = self.rig
+        arm = ArmClient(rig)
+        self.running.callback(arm.close)
+        self._recording = Recording()
+        now_ns = MonotonicClock().now_ns
+        if rig.lab is not None:
+            now_ns = self.running.enter_context(LabLink(rig.lab.control, "teleop")).now_ns
+        self._loop = Teleoperation(
+            rig, arm, self._device, lambda: rig_clock(rig, "policy"), now_ns,
+            lambda steering: self._command.publish(steering.message(self._stamps)), self._recording,
+        )  # fmt: skip
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._recorder = self.create_subscription(
+            diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, latched, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+        self.running.callback(self.destroy_subscription, self._recorder)
+        for name, act in (("drive", self._loop.drive), ("rest", self._loop.rest)):
+            service = self.create_service(std_srvs.srv.Trigger, f"teleop/{name}", self._answer(act))
+            self.running.callback(self.destroy_service, service)
+        timer = self.create_timer(DIAGNOSTICS_PERIOD_S, self._look)
+        self.running.callback(self.destroy_timer, timer)
+        thread = threading.Thread(target=self._loop.run, name="teleoperation", daemon=True)
+        thread.start()
+        self.running.callback(self._end, thread)
+
+    def _hear(self, message: diagnostic_msgs.msg.DiagnosticArray) -> None:
+        self._recording.update(RecordingStatus.of(message, self._stamps))
+
+    def _answer(self, act: Callable[[], None]) -> Callable:
+        def answer(_: object, response: std_srvs.srv.Trigger.Response) -> std_srvs.srv.Trigger.Response:
+            act()
+            response.success, response.message = True, self._loop.stage
+            return response
+
+        return answer
+
+    def _look(self) -> None:
+        """Once a second: is there a recorder still, and how does the loop keep time."""
+        if self._recording.status is not None and self._recorder.get_publisher_count() == 0:
+            self.get_logger().error("the recorder has gone")
+            self._recording.update(None)
+        level, values = diagnostic_msgs.msg.DiagnosticStatus, {"ticks": self._loop.ticks, "late_ticks": self._loop.late_ticks}
+        status = level(
+            level=level.ERROR if self._loop.stage == "fault" else level.OK, name="teleop", message=self._loop.stage,
+            hardware_id=self.value("device"),
+            values=[diagnostic_msgs.msg.KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )  # fmt: skip
+        header = std_msgs.msg.Header(stamp=self.get_clock().now().to_msg())
+        self._health.publish(diagnostic_msgs.msg.DiagnosticArray(header=header, status=[status]))
+
+    def _end(self, thread: threading.Thread) -> None:
+        self._loop.close()
+        self._recording.update(None)  # nobody is waited for any more
+        thread.join()
+
+
+def main() -> None:
+    rig_node.main(TeleopNode)
+
+
+if __name__ == "__main__":
+    main()

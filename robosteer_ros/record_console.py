@@ -1,0 +1,163 @@
+"""`robosteer record`: the operator's console of the recorder, and the nodes that it needs."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import typer
+
+from robosteer_core.errors import UserError
+from robosteer_core.rig import Rig, load_rig
+from robosteer_ros import ros
+from robosteer_ros.hardware.teleop.keys import Keys
+from robosteer_ros.messages import Stamps
+from robosteer_ros.nodes.rig_node import THREADS, RigNode
+from robosteer_ros.ros import DurabilityPolicy, Parameter, QoSProfile, diagnostic_msgs, rcl_interfaces, std_srvs
+from robosteer_ros.steering import RecordingStatus
+
+SERVICE_TIMEOUT_S = 150.0
+DISCOVERY_TIMEOUT_S = 10.0
+#: Nodes that run already are known after this time.
+DISCOVERY_S = 0.5
+POLL_S = 0.1
+KEYS = {"s": "start", "k": "keep", "d": "discard", "v": "review", "f": "finish"}
+HELP = "keys: s start, k keep, d discard and do again, v video of the last episode, f finish; or the device's buttons"
+
+
+class Console:
+    """What one sees of a recorder on the graph, and what one may ask of it. `node` is spun by its owner, in other threads."""
+
+    def __init__(self, node: ros.Node, rig: Rig) -> None:
+        self.node, self._stamps = node, Stamps(rig)
+        self._statuses: queue.SimpleQueue[RecordingStatus] = queue.SimpleQueue()
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, latched)
+        self._services = {name: node.create_client(std_srvs.srv.Trigger, f"recorder/{name}") for name in KEYS.values()}
+        self._parameters = node.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
+
+    def _hear(self, message: diagnostic_msgs.msg.DiagnosticArray) -> None:
+        self._statuses.put(RecordingStatus.of(message, self._stamps))
+
+    def open(self, **session: str | int) -> None:
+        """Set the recorder's session. Raises UserError in its words."""
+        for client in (self._parameters, *self._services.values()):
+            if not client.wait_for_service(DISCOVERY_TIMEOUT_S):
+                raise UserError(f"no recorder answers at {client.srv_name}; see its log, or `robosteer node list`")
+        given = [Parameter(name, value=value).to_parameter_msg() for name, value in session.items()]
+        response = self._parameters.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), SERVICE_TIMEOUT_S)
+        if response is None:
+            raise UserError(f"the recorder did not answer within {SERVICE_TIMEOUT_S:.0f} s; look at its log")
+        if not response.result.successful:
+            raise UserError(response.result.reason)
+
+    def ask(self, name: str) -> str:
+        """start, keep, discard, review or finish; what the recorder says to it. Raises UserError in its words."""
+        response = self._services[name].call(std_srvs.srv.Trigger.Request(), SERVICE_TIMEOUT_S)
+        if response is None:
+            raise UserError(f"the recorder did not answer within {SERVICE_TIMEOUT_S:.0f} s; look at its log")
+        if not response.success:
+            raise UserError(response.message)
+        return response.message
+
+    def watch(self, say: Callable[[str], None], keys: Keys) -> RecordingStatus:
+        """Until the session is over; what it came to."""
+        shown: RecordingStatus | None = None
+        while True:
+            for key in keys.read():
+                if key in KEYS:
+                    try:
+                        said = self.ask(KEYS[key])
+                        if key == "v":
+                            say(f"the last episode: {said}")
+                    except UserError as error:
+                        say(str(error))
+            try:
+                status = self._statuses.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if status.stage != "idle" and (shown is None or _said(status) != _said(shown)):
+                say(_said(status))
+            shown = status
+            if status.stage == "finished":
+                return status
+
+
+def _said(status: RecordingStatus) -> str:
+    """One line for the operator; another one only where there is something new to do."""
+    why = f" ({status.problem})" if status.problem else ""
+    count = f"{status.kept} of {status.wanted}" if status.wanted else f"{status.kept}"
+    if status.stage == "ready":
+        discarded = f", {status.discarded} discarded" if status.discarded else ""
+        return f"{count} episodes kept{discarded}{why}: start the next one: {status.task}"
+    if status.stage == "recording":
+        return f"recording episode {status.kept + 1}{f' of {status.wanted}' if status.wanted else ''}: {status.task}"
+    return f"{status.stage}{why}"
+
+
+def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations: Path, device: str) -> RecordingStatus:
+    """Record until `episodes` are kept or the operator finishes; what it came to. Ctrl-C finishes, too, and is raised."""
+    rig = load_rig(rig_name)
+    with _graph() as run:
+        console = Console(run(ros.create_node("record_console", start_parameter_services=False)), rig)
+        time.sleep(DISCOVERY_S)
+        running = {name for name, namespace in console.node.get_node_names_and_namespaces() if namespace == console.node.get_namespace()}
+        if "recorder" not in running:
+            from robosteer_ros.nodes.recorder import RecorderNode
+
+            _start(run, RecorderNode, rig=rig_name)
+        # Before the device is heard: a dataset that does not fit is said first.
+        console.open(task=task, dataset=str(dataset), episodes=episodes, calibrations=str(calibrations))
+        if "teleop" not in running:
+            from robosteer_ros.nodes.teleop import TeleopNode
+
+            _start(run, TeleopNode, rig=rig_name, device=device)
+        with Keys(device != "keyboard") as keys:
+            if keys.listening:
+                typer.echo(HELP)
+            told = "of the running node `teleop`" if "teleop" in running else f"{device}{f' at {rig.teleop_address}' if device == 'remote' else ''}"
+            typer.echo(f"ready for the operator's device: {told}")
+            try:
+                return console.watch(typer.echo, keys)
+            except KeyboardInterrupt:
+                typer.echo(console.ask("finish"))
+                raise
+
+
+def _start(run: Callable[[ros.Node], ros.Node], make: type[RigNode], **parameters: str) -> None:
+    node = run(make(parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()]))
+    if not node.start():
+        raise UserError(node.refusal)
+
+
+@contextmanager
+def _graph() -> Iterator[Callable[[ros.Node], ros.Node]]:
+    """Takes part in the graph. Gives a function that runs a node in threads of its own until the end, where it is closed."""
+    ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as ending:
+        ending.callback(ros.try_shutdown)
+        executor = ros.MultiThreadedExecutor(num_threads=THREADS)
+        spinning = threading.Thread(target=_spin, args=(executor,), name="ros", daemon=True)
+        spinning.start()
+        ending.callback(spinning.join)
+        ending.callback(executor.shutdown)
+
+        def run(node: ros.Node) -> ros.Node:
+            executor.add_node(node)
+            ending.callback(node.destroy_node)
+            if isinstance(node, RigNode):
+                ending.callback(node.close)
+            return node
+
+        yield run
+
+
+def _spin(executor: ros.Executor) -> None:
+    with suppress(ros.ExternalShutdownException):
+        executor.spin()
