@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from robosteer_core.errors import UserError
 from robosteer_core.files import write_text
-from robosteer_core.rig import Contract, Finite, Positive, Rig, Vector3
+from robosteer_core.rig import Camera, Contract, Finite, Positive, Rig, Vector3
 from robosteer_core.runtime.pose import Pose
 
 Quaternion = tuple[Finite, Finite, Finite, Finite]
@@ -149,12 +149,23 @@ def write_calibration(calibration: CameraCalibration, path: Path) -> None:
 
 
 def rig_calibrations(rig: Rig, folder: Path) -> dict[str, CameraCalibration]:
-    """Those of the rig's cameras that `folder` holds as <camera>.yaml, by camera. Raises UserError for one of another
-    serial."""
-    found = {}
-    for camera in rig.cameras:
-        path = Path(folder) / f"{camera.name}.yaml"
-        if path.is_file():
-            found[camera.name] = read_calibration(path)
-            found[camera.name].require_serial(camera.serial, str(path))
+    """Those of the rig's cameras that `folder` holds as <camera>.yaml, by camera. Raises UserError for one that is not theirs."""
+    found = {camera.name: camera_calibration(rig, camera, folder) for camera in rig.cameras}
+    return {name: calibration for name, calibration in found.items() if calibration is not None}
+
+
+def camera_calibration(rig: Rig, camera: Camera, folder: Path) -> CameraCalibration | None:
+    """The camera's <camera>.yaml in `folder`, None where there is none. Raises UserError for one of another serial, of a camera
+    mounted otherwise or of another arm."""
+    path = Path(folder) / f"{camera.name}.yaml"
+    if not path.is_file():
+        return None
+    found = read_calibration(path)
+    found.require_serial(camera.serial, str(path))
+    was, now = (found.camera.mount, found.arm), (camera.mount, rig.arm.model)
+    if was != now:
+        raise UserError(
+            f"{path} is of a camera mounted {was[0]!r} with the arm {was[1]!r}; in the rig {rig.name!r} it is {now[0]!r}, {now[1]!r}: "
+            "calibrate it anew: robosteer calibrate hand-eye"
+        )
     return found

@@ -6,12 +6,22 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from itertools import count
 
+import numpy as np
 import pytest
 import yaml
 from websockets.sync.server import serve
 
+from robosteer_core.camera_calibration import (
+    CalibratedCamera,
+    CalibratedLens,
+    CalibrationErrors,
+    CameraCalibration,
+    StaticTransform,
+    frames,
+)
 from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.rig import load_rig
 
@@ -128,6 +138,26 @@ def start_lab():
 def start_arm():
     """A context manager that runs the arm process of a rig file."""
     return lambda path: running("arm", "--rig", str(path), line="ready")
+
+
+@pytest.fixture(scope="session")
+def calibration():
+    """A function that makes an accepted calibration of a camera of the lab, `x` metres from its parent frame."""
+
+    def make(name="wrist", serial=None, mount="hand", x=0.07):
+        camera = np.eye(4)
+        camera[0, 3] = x
+        parent, optical, other = frames("fr3", name, mount)
+        return CameraCalibration(
+            date=datetime(2026, 11, 21, tzinfo=timezone.utc), robot="lab", arm="fr3",
+            camera=CalibratedCamera(name=name, serial=serial or f"lab:{name}", mount=mount), board={"columns": 7},
+            transform=StaticTransform.of(parent, optical, camera), target=StaticTransform.of(other, "calibration_board", np.eye(4)),
+            lens=CalibratedLens(width=640, height=480, fx=600, fy=600, cx=320, cy=240, distortion=(0,) * 5, sigma=(1,) * 4),
+            errors=CalibrationErrors(loo_mm=1, loo_deg=0.1, sigma_mm=0.2, sigma_deg=0.02, spread_mm=1, spread_deg=0.1, poses=20, outliers=()),
+            covariance=tuple(map(tuple, (1e-8 * np.eye(6)).tolist())), ellipsoid_95=12.6, verdict="accepted", reason="",
+        )  # fmt: skip
+
+    return make
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,12 @@
-"""One image of one camera, with its capture stamp."""
+"""One image of one camera, with its capture stamp; and what is said of the camera itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from robosteer_core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,26 @@ class Frame:
     depth: np.ndarray
     depth_unit_m: float
     intrinsics: Intrinsics
+
+
+class CameraError(UserError):
+    """The camera cannot be started or its frames have stopped; the message says what to check."""
+
+
+@dataclass(frozen=True)
+class CameraStatistics:
+    """What has come from the camera since `start`: frames taken, and what was found wrong.
+
+    `repeated`: the same frame number again; `jumped_back`: a frame number or stamp older than the last; `missed`: frame
+    numbers that never came; `unpaired`: sets whose colour and depth were not captured together. The SDK hands out one
+    such set between two good ones whenever the depth image arrives first.
+
+    Repeated and unpaired frames and those with older stamps are not taken. A frame whose number alone is older is: the
+    camera's counter has begun anew.
+    """
+
+    frames: int = 0
+    repeated: int = 0
+    jumped_back: int = 0
+    missed: int = 0
+    unpaired: int = 0

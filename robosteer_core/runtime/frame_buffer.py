@@ -1,8 +1,9 @@
-"""Camera frames in shared memory: the wire between the simulated lab's cameras and the camera driver.
+"""Camera frames in shared memory: the wire from the simulated lab's cameras to the camera driver, and from the camera node to
+everybody on its machine.
 
-One segment per camera, a file in /dev/shm: a header (`HEADER`), then `SLOTS` slots, each a `SLOT` record, the colour
+One segment per camera, a file in /dev/shm: a header (`HEADER`), then `slots` slots, each a `SLOT` record, the colour
 (height, width, 3) uint8 RGB and the depth (height, width) uint16. Frame number i of the segment's life (from 0) lies in
-slot i % SLOTS. The writer makes the slot's sequence odd, fills the slot, sets the sequence to 2 i + 2 and rings with
+slot i % slots. The writer makes the slot's sequence odd, fills the slot, sets the sequence to 2 i + 2 and rings with
 i + 1 frames written; a reader that finds any other sequence before or after its copy has been overtaken. A segment
 appears under its name only when its header is complete, and its writer holds a lock (flock) on it for life: a segment
 without a lock was left by a killed process and is replaced.
@@ -29,13 +30,14 @@ from robosteer_core.runtime.frame import Intrinsics
 FOLDER = Path("/dev/shm")
 LAB_SERIAL = "lab:"
 SLOTS = 4
-_MAGIC = 0x52425332
+_MAGIC = 0x52425333
 _ALIGNMENT = 64
 
 HEADER = np.dtype(
     [
         ("magic", "<u4"), ("slots", "<u4"), ("width", "<u4"), ("height", "<u4"), ("fps", "<u4"), ("closed", "<u4"),
         ("fx", "<f8"), ("fy", "<f8"), ("cx", "<f8"), ("cy", "<f8"), ("depth_unit_m", "<f8"), ("written", "<u4"),
+        ("trouble", "S500"),
     ]
 )  # fmt: skip
 SLOT = np.dtype([("sequence", "<u8"), ("stamp_ns", "<i8"), ("depth_stamp_ns", "<i8"), ("number", "<i8")])
@@ -70,7 +72,15 @@ def segment_name(rig: Rig, camera: Camera) -> str:
         raise UserError(
             f"camera {camera.name!r} has serial {camera.serial!r}; expected {LAB_SERIAL}<name> in a rig with a section `lab`"
         )
-    parts = (rig.name, rig.lab.control.rpartition(":")[2], camera.serial.removeprefix(LAB_SERIAL))
+    return _name(rig.name, rig.lab.control.rpartition(":")[2], camera.serial.removeprefix(LAB_SERIAL))
+
+
+def graph_segment_name(rig: Rig, camera: Camera, domain_id: int, namespace: str) -> str:
+    """Name of the segment that a camera's node writes, in a ROS domain and a namespace."""
+    return _name(rig.name, f"ros{domain_id}", namespace.strip("/"), camera.name)
+
+
+def _name(*parts: str) -> str:
     return "robosteer-" + "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", part) for part in parts)
 
 
@@ -109,11 +119,11 @@ class FrameWriter(_Segment):
     Raises UserError when a living process writes under this name already, or /dev/shm has no room.
     """
 
-    def __init__(self, name: str, buffer_format: BufferFormat) -> None:
+    def __init__(self, name: str, buffer_format: BufferFormat, slots: int = SLOTS) -> None:
         refuse_second_writer(name)
         lens = buffer_format.intrinsics
         start, stride = _sizes(lens.width, lens.height)
-        size = start + SLOTS * stride
+        size = start + slots * stride
         draft = FOLDER / f".{name}.{os.getpid()}"
         try:
             file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -129,8 +139,8 @@ class FrameWriter(_Segment):
         for key in ("width", "height", "fx", "fy", "cx", "cy"):
             header[key] = getattr(lens, key)
         header["fps"], header["depth_unit_m"] = buffer_format.fps, buffer_format.depth_unit_m
-        header["slots"], header["magic"] = SLOTS, _MAGIC
-        self._lay_out(lens.width, lens.height, SLOTS)
+        header["slots"], header["magic"] = slots, _MAGIC
+        self._lay_out(lens.width, lens.height, slots)
         os.rename(draft, FOLDER / name)
 
     def write(
@@ -138,7 +148,7 @@ class FrameWriter(_Segment):
     ) -> None:
         """Publish a frame: `colour` (height, width, 3) uint8 RGB, `depth` (height, width) uint16; both captured at
         `stamp_ns`, unless depth has a stamp of its own."""
-        index = self._written % SLOTS
+        index = self._written % len(self._slots)
         slot = self._slots[index]
         slot["sequence"] = 2 * self._written + 1
         slot["stamp_ns"], slot["number"] = stamp_ns, number
@@ -148,6 +158,10 @@ class FrameWriter(_Segment):
         slot["sequence"] = 2 * self._written + 2
         self._written += 1
         self._bell.ring(self._written)
+
+    def say(self, trouble: str) -> None:
+        """Why no frames come, for who waits for one; empty when they come again."""
+        self._header["trouble"] = trouble.encode()[: self._header["trouble"].itemsize]
 
     def close(self) -> None:
         """Tell the readers that nothing more will come, and remove the segment."""
@@ -166,18 +180,19 @@ class FrameWriter(_Segment):
 
 
 class FrameReader(_Segment):
-    """Reads the segment `name` that another process writes. Raises UserError when there is none."""
+    """Reads the segment `name` that another process writes. Raises UserError when there is none; `of` and `start` say in it
+    what writes the segment and how to start that."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, of: str = "a lab camera", start: str = "robosteer sim cameras") -> None:
         try:
             file = os.open(FOLDER / name, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise UserError(f"no frames of a lab camera at {FOLDER / name}; start them: robosteer sim cameras") from None
+            raise UserError(f"no frames of {of} at {FOLDER / name}; start them: {start}") from None
         super().__init__(name, file, os.fstat(file).st_size)
         header = self._header
         if header["magic"] != _MAGIC:
             self._unmap()
-            raise UserError(f"{FOLDER / name} has another layout than this version's; restart: robosteer sim cameras")
+            raise UserError(f"{FOLDER / name} has another layout than this version's; restart: {start}")
         width, height = int(header["width"]), int(header["height"])
         lens = Intrinsics(width, height, *(float(header[key]) for key in ("fx", "fy", "cx", "cy")))
         self.format = BufferFormat(lens, float(header["depth_unit_m"]), int(header["fps"]))
@@ -195,6 +210,17 @@ class FrameReader(_Segment):
     def oldest(self) -> int:
         """Index of the oldest frame that the writer will not overwrite next."""
         return max(0, self.written - len(self._slots) + 1)
+
+    @property
+    def trouble(self) -> str:
+        """Why no frames come, as the writer has it."""
+        return self._header["trouble"].item().decode(errors="ignore")
+
+    def stamp_ns(self, index: int) -> int | None:
+        """Stamp of the frame with this index; None when it has been overwritten."""
+        slot = self._slots[index % len(self._slots)]
+        stamp_ns = int(slot["stamp_ns"])
+        return stamp_ns if slot["sequence"] == 2 * index + 2 else None
 
     def read(self, index: int) -> BufferedFrame | None:
         """Copy the frame with this index (0 is the first ever written); None when it has been overwritten."""

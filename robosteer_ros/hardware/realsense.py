@@ -6,13 +6,14 @@ import atexit
 import logging
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera, Rig
-from robosteer_core.runtime.frame import Frame, Intrinsics
+from robosteer_core.runtime.frame import CameraError, CameraStatistics, Frame, Intrinsics
 from robosteer_core.runtime.frame_buffer import LAB_SERIAL
 from robosteer_ros.hardware.camera_source import CameraSource
 from robosteer_ros.hardware.lab_camera import LabCamera
@@ -22,29 +23,8 @@ from robosteer_ros.hardware.serial_camera import SerialCamera
 logger = logging.getLogger(__name__)
 
 _WAIT_MS = 100
-
-
-class CameraError(UserError):
-    """The camera cannot be started or its frames have stopped; the message says what to check."""
-
-
-@dataclass(frozen=True)
-class CameraStatistics:
-    """What has come from the camera since `start`: frames taken, and what was found wrong.
-
-    `repeated`: the same frame number again; `jumped_back`: a frame number or stamp older than the last; `missed`: frame
-    numbers that never came; `unpaired`: sets whose colour and depth were not captured together. The SDK hands out one
-    such set between two good ones whenever the depth image arrives first.
-
-    Repeated and unpaired frames and those with older stamps are not taken. A frame whose number alone is older is: the
-    camera's counter has begun anew.
-    """
-
-    frames: int = 0
-    repeated: int = 0
-    jumped_back: int = 0
-    missed: int = 0
-    unpaired: int = 0
+#: Frame sets kept for `next`; the SDK lends 16.
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -61,8 +41,8 @@ class RealSense:
     """One camera of the rig: `start`, `read` as often as wanted, `stop`; or use it as a context manager.
 
     A real camera is found by its serial number; `lab:<name>` is a camera of the simulated lab that `rig` describes.
-    A thread takes every frame set from the SDK and keeps the newest; depth is aligned to colour only for frames that
-    are read. `read` may be called from several threads.
+    A thread takes every frame set from the SDK and keeps the last ones; depth is aligned to colour only for frames that
+    are read. `read` may be called from several threads, `next` is for one.
     """
 
     def __init__(self, camera: Camera, rig: Rig | None = None, context: rs.context | None = None) -> None:
@@ -87,6 +67,7 @@ class RealSense:
         camera = self._camera
         self._statistics = CameraStatistics()
         self._newest: _Capture | None = None
+        self._waiting: deque[_Capture] = deque(maxlen=_KEPT)
         self._until_newest, self._oddity = self._statistics, ""
         self._last_number: int | None = None
         self._resuming = False
@@ -131,7 +112,19 @@ class RealSense:
             came = self._news.wait_for(arrived, timeout_s)
             capture = self._newest
         if not came or self._failure is not None:
-            raise CameraError(self._stalled(not_before_ns, timeout_s, capture))
+            raise CameraError(self._stalled(f"captured at {not_before_ns} ns or later", timeout_s, capture, not_before_ns))
+        return self._finish(capture)
+
+    def next(self, timeout_s: float = 5.0) -> Frame:
+        """The oldest frame that this has not given yet: each in turn, for who is never more than 4 behind; who is loses the
+        oldest. Raises CameraError when none comes in time."""
+        if self._source is None:
+            raise CameraError(f"{self._label} is not started")
+        with self._news:
+            came = self._news.wait_for(lambda: self._failure is not None or self._waiting, timeout_s)
+            if not came or self._failure is not None:
+                raise CameraError(self._stalled("that is new", timeout_s, self._newest))
+            capture = self._waiting.popleft()
         return self._finish(capture)
 
     def stop(self) -> None:
@@ -144,6 +137,7 @@ class RealSense:
         self._thread.join()
         self._pipeline.stop()
         self._source = self._newest = None
+        self._waiting.clear()
 
     def __enter__(self) -> RealSense:
         self.start()
@@ -205,6 +199,7 @@ class RealSense:
         self._resuming = False
         with self._news:
             self._newest = _Capture(stamp_ns, number, arrival_ns, frames)
+            self._waiting.append(self._newest)
             self._news.notify_all()
         self._count(frames=1, missed=missed, jumped_back=int(fell_back))
         self._until_newest, self._oddity = self._statistics, ""
@@ -232,16 +227,18 @@ class RealSense:
             )
             return self._frame
 
-    def _stalled(self, not_before_ns: int, timeout_s: float, newest: _Capture | None) -> str:
+    def _stalled(self, wanted: str, timeout_s: float, newest: _Capture | None, not_before_ns: int | None = None) -> str:
         if self._failure is not None:
             return f"{self._label}: its streams ended: {self._failure}; {self._source.advice()}"
         if newest is None:
             last = "none has come since it was started"
         else:
-            age_s, short_ms = (time.monotonic_ns() - newest.arrival_ns) / 1e9, (not_before_ns - newest.stamp_ns) / 1e6
-            last = f"the last, number {newest.number}, came {age_s:.1f} s ago and was captured {short_ms:.0f} ms too early"
+            age_s = (time.monotonic_ns() - newest.arrival_ns) / 1e9
+            last = f"the last, number {newest.number}, came {age_s:.1f} s ago"
+            if not_before_ns is not None:
+                last += f" and was captured {(not_before_ns - newest.stamp_ns) / 1e6:.0f} ms too early"
         return (
-            f"{self._label}: no frame captured at {not_before_ns} ns or later came within {timeout_s:g} s; {last}"
+            f"{self._label}: no frame {wanted} came within {timeout_s:g} s; {last}"
             f"{self._useless()} ({self._statistics}); {self._source.advice()}"
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from robosteer_core.rig import Camera, Rig
-from robosteer_core.runtime.frame import Frame
+from robosteer_core.runtime.frame import CameraError, Frame
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros.hardware.arm.client import ArmClient
-from robosteer_ros.hardware.realsense import CameraError, RealSense
+from robosteer_ros.hardware.realsense import RealSense
 
 #: A real camera's newest frame may be that many frame periods old: one of exposure and transport, one of phase.
 OLDEST_PERIODS = 2.0

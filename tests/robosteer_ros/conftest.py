@@ -3,7 +3,9 @@
 import os
 import random
 import socket
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from robosteer_core.runtime.chunk import integrate_deltas
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros.hardware.arm.client import ArmClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # drawn_camera
 
 #: A little less than the time to the next tick, so that each pose is reached by then.
 PERIOD_NS = 66_000_000

@@ -8,9 +8,10 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
+from robosteer_core.runtime.frame import CameraError
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros.hardware import station
-from robosteer_ros.hardware.realsense import CameraError, RealSense
+from robosteer_ros.hardware.realsense import RealSense
 
 MS = 1_000_000
 TASK = "press the red button"

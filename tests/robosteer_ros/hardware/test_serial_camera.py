@@ -8,7 +8,8 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera
-from robosteer_ros.hardware.realsense import CameraError, RealSense
+from robosteer_core.runtime.frame import CameraError
+from robosteer_ros.hardware.realsense import RealSense
 from robosteer_ros.hardware.realsense_sdk import rs
 
 SERIAL, WIDTH, HEIGHT, FRAMES = "829212071824", 64, 48, 40
