@@ -153,7 +153,9 @@ def calibration():
             camera=CalibratedCamera(name=name, serial=serial or f"lab:{name}", mount=mount), board={"columns": 7},
             transform=StaticTransform.of(parent, optical, camera), target=StaticTransform.of(other, "calibration_board", np.eye(4)),
             lens=CalibratedLens(width=640, height=480, fx=600, fy=600, cx=320, cy=240, distortion=(0,) * 5, sigma=(1,) * 4),
-            errors=CalibrationErrors(loo_mm=1, loo_deg=0.1, sigma_mm=0.2, sigma_deg=0.02, spread_mm=1, spread_deg=0.1, poses=20, outliers=()),
+            errors=CalibrationErrors(
+                loo_mm=1, loo_deg=0.1, sigma_mm=0.2, sigma_deg=0.02, spread_mm=1, spread_deg=0.1, poses=20, outliers=()
+            ),
             covariance=tuple(map(tuple, (1e-8 * np.eye(6)).tolist())), ellipsoid_95=12.6, verdict="accepted", reason="",
         )  # fmt: skip
 
