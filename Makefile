@@ -128,7 +128,7 @@ lock:
 	$$python -m venv .cache/lock
 	torch=$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 	.cache/lock/bin/python -m pip install $$torch $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	.cache/lock/bin/python -m pip install '.[sim,ros,panda,calibration,dev]'
+	.cache/lock/bin/python -m pip install '.[sim,ros,panda,calibration,tensorboard,dev]'
 	{
 		grep '^#' requirements.lock
 		.cache/lock/bin/python -m pip freeze --all --exclude robosteer --exclude pip |

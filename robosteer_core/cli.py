@@ -28,6 +28,7 @@ EXTRA_OF_MODULE = {
     "cyclonedds": "ros",
     "rosbags": "ros",
     "cv2": "calibration",
+    "tensorboardX": "tensorboard",
 }
 """Top-level modules that a core installation lacks, with the extra that brings each."""
 

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "calibration": {"calibration", "robosteer_core"},
 }
 
-EXTRAS = {"robosteer_core": (), "robosteer_sim": ("sim",), "robosteer_ros": ("ros", "panda"), "calibration": ("calibration",)}
+EXTRAS = {"robosteer_core": ("tensorboard",), "robosteer_sim": ("sim",), "robosteer_ros": ("ros", "panda"), "calibration": ("calibration",)}
 
 TOP_LEVEL = {
     "robosteer_core", "robosteer_ros", "robosteer_sim", "launch", "calibration", "tests", "docker", "docs", "resource", ".ci",

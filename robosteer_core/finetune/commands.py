@@ -48,6 +48,7 @@ def finetune(
     sharded: Annotated[
         bool, typer.Option("--sharded", help="several processes share the weights out (FSDP2), for a model that fits no single GPU")
     ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="the log for TensorBoard too, in OUT/tensorboard")] = False,
     threads: Annotated[int, typer.Option(min=1, help="of the CPU; a small model gains little from a second one")] = 1,
     json_to: Annotated[Optional[str], typer.Option("--json", help="print the summary as one JSON object: `-` for stdout, else a file")] = None,
 ) -> None:
@@ -75,6 +76,10 @@ def finetune(
     from robosteer_core.heads.task_heads import read_heads, recorded_scores
     from robosteer_core.vla.checkpoint import load_policy
 
+    events = None
+    if tensorboard:
+        from robosteer_core.finetune.events import Events as events  # of an extra: missed before anything is read or written
+
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
     if precision is None:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
@@ -97,7 +102,7 @@ def finetune(
         demonstrations = load_demonstrations(opened, base, progress=progress)
         summary = train(
             base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=scores,
-            processes=processes, progress=progress,
+            processes=processes, events=events, progress=progress,
         )  # fmt: skip
     if not processes.writes:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from robosteer_core.finetune.batches import Batches, PrefixSource
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.processes import Processes, like
 
-STATE, LOG = "training.pt", "log.jsonl"
+if TYPE_CHECKING:
+    from robosteer_core.finetune.events import Events
+
+STATE, LOG, EVENTS = "training.pt", "log.jsonl", "tensorboard"
 LOG_EVERY = 10
 
 
@@ -29,10 +32,10 @@ def measured(model: nn.Module, batches: Batches, source: PrefixSource | None, *,
 
 def run(
     model: nn.Module, source: PrefixSource | None, batches: Batches, out: Path, config: FinetuneConfig, processes: Processes,
-    progress: Progress | None,
+    progress: Progress | None, events: type[Events] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the steps that are left; `model`, as `Processes.wrapped` gives it, ends with the last parameters, or the best ones
-    on held-out episodes. A saved state is the same however many processes there are, and goes on in any number of them.
+    on held-out episodes; `events` write the log for TensorBoard too. A saved state is the same however many processes there are, and goes on in any number of them.
 
     Returns `seconds` spent on all steps, `steps` run, and `best`: step and loss of the held-out episodes, None without any.
     """
@@ -44,6 +47,7 @@ def run(
         _put(named, state["parameters"])
         optimiser.load_state_dict(_laid_out(state["optimiser"], list(named.values())))
         done, spent, log, best, waited, running = (state[key] for key in ("step", "seconds", "log", "best", "waited", "running"))
+    board = events(out / EVENTS, log) if events and processes.writes else None
     processes.wait()  # nobody reads a state that the first one has written since
     shares = _shares(config.batch_size, processes.count * config.accumulate)[processes.rank * config.accumulate :][: config.accumulate]
     task = progress and progress.add_task("finetuning", total=config.steps, completed=done)
@@ -80,6 +84,10 @@ def run(
                 torch.save(state, temporary_of(out / STATE))
                 put(temporary_of(out / STATE), out / STATE)
                 write_text(out / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
+                if board:
+                    board.write(log)
+    if board:
+        board.close()
     if best is not None:
         _put(named, best.pop("parameters"))
     return {"seconds": spent + time.monotonic() - begin, "steps": done, "best": best}

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from robosteer_core.vla.config import CONFIG_FILE
 from robosteer_core.vla.policy import FlowPolicy, Policy
 from robosteer_core.vla.sites import Head
 
+if TYPE_CHECKING:
+    from robosteer_core.finetune.events import Events
+
 SETTINGS, SUMMARY = "settings.json", "training.json"
 #: Where a run that trains every weight leaves them: a checkpoint folder.
 CHECKPOINT = "policy"
@@ -47,6 +50,7 @@ def finetune(
     scored_part: str | None = None,
     scores: tuple[tuple[float, ...], ...] | None = None,
     processes: Processes | None = None,
+    events: type[Events] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train `heads` of `policy` in place and write the adapter to `out`; returns the summary, which is `training.json`.
@@ -54,7 +58,7 @@ def finetune(
     Where the `processes` share the weights out, the policy is left whole in the first of them alone, and can be run no more.
     With `config.full` every weight that reaches the action is trained, and `out` gets a checkpoint. Without either the base
     is measured. Killed and called again with the same settings, it goes on from the last saved step and ends with the same
-    result; finished, it returns at once. Raises UserError where `out` holds another run, or heads that cannot be trained.
+    result; finished, it returns at once. `events` (`finetune.events.Events`) write its log for TensorBoard too. Raises UserError where `out` holds another run, or heads that cannot be trained.
     """
     processes = processes or Processes()
     sites = policy.sites
@@ -119,7 +123,7 @@ def finetune(
         before["held_out_loss_before"] = measured(model, batches, source, held_out=True)
     trained = {"seconds": 0.0, "steps": 0, "best": None}
     if trainable:
-        trained = run(model, source, batches, out, config, processes, progress)
+        trained = run(model, source, batches, out, config, processes, progress, events)
     summary = {
         "heads": settings["heads"],
         "scored_part": scored_part,
