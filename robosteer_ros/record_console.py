@@ -118,6 +118,10 @@ def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations:
 
             _start(run, TeleopNode, rig=rig_name, device=device)
         with Keys(device != "keyboard") as keys:
+            if device == "keyboard":
+                from robosteer_ros.hardware.teleop.keyboard import HELP as MOTION_KEYS
+
+                typer.echo(MOTION_KEYS)
             if keys.listening:
                 typer.echo(HELP)
             told = "of the running node `teleop`" if "teleop" in running else f"{device}{f' at {rig.teleop_address}' if device == 'remote' else ''}"

@@ -182,6 +182,7 @@ class Teleoperation:
         """Until the operator or the recorder ends the episode, `rest` is asked for, or the arm stops by itself."""
         hz, start_ns, tick = self._rig.rates.policy_hz, clock.now_ns(), 0
         gripper = self._arm.state().gripper
+        self._device.begin(gripper)
         while self._wanted():
             now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick + 1, hz))
             # Ticks that have passed meanwhile are left out: what the operator commands now is executed after now.

@@ -32,10 +32,12 @@ class TeleopNode(rig_node.RigNode):
     def __init__(self, **options) -> None:
         super().__init__("teleop", **options)
         self.declare("device", "remote", f"the operator's device: {', '.join(DEVICES)}")
+        self.declare("speed_m_per_s", 0.15, "of the end effector at full deflection of the device; at most the rig's limit")
+        self.declare("turn_rad_per_s", 0.6, "of the end effector at full deflection of the device; at most the rig's limit")
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)
-        self._device = open_device(self.value("device"), self.rig)
+        self._device = open_device(self.value("device"), self.rig, self.value("speed_m_per_s"), self.value("turn_rad_per_s"))
         self.resources.callback(self._device.close)
         self._command = self.create_lifecycle_publisher(sensor_msgs.msg.Joy, "teleop/command", QoSProfile(depth=100))
         self.resources.callback(self.destroy_lifecycle_publisher, self._command)
