@@ -151,6 +151,7 @@ def tasks() -> None:
     typer.echo("Tasks of the grammar:")
     for verb, kinds in VERBS.items():
         typer.echo(f"  {verb} the {'|'.join(COLOURS)} {'|'.join(kinds)}")
+    typer.echo(f"  stack the {'|'.join(COLOURS)} cube on the {'|'.join(COLOURS)} cube")
     typer.echo(f"Variations, joined by +:\n  {', '.join(VARIATIONS)}")
 
 
@@ -174,14 +175,14 @@ def pretrain(
     work: Annotated[Path, typer.Option(help="Folder of episodes and training state; an interrupted call goes on in it.")] = Path(
         "runs/pretrain/work"
     ),
-    episodes: Annotated[int, typer.Option(min=1)] = 2400,
-    steps: Annotated[int, typer.Option(min=1)] = 8000,
-    trials: Annotated[int, typer.Option(min=1, help="Per training task, to measure the result.")] = 20,
+    episodes: Annotated[int, typer.Option(min=1)] = 936,
+    steps: Annotated[int, typer.Option(min=1)] = 6000,
+    trials: Annotated[int, typer.Option(min=1, help="Per kind of task, to measure the result.")] = 20,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     processes: Annotated[int, typer.Option(min=1)] = 2,
     rig: RigOption = "lab",
 ) -> None:
-    """Make the small base policy: episodes of the scripted operator, training, success per training task."""
+    """Make the small base policy: episodes of the scripted operator, training, success on what it was taught and what not."""
     from robosteer_core.rig import load_rig
     from robosteer_sim.pretrain.run import pretrain as make
 

@@ -1,9 +1,10 @@
-"""The lab's tasks: eight that are named one by one, and a small grammar, `<verb> the <colour> <object>`."""
+"""The lab's tasks: eight that are named one by one, a small grammar, `<verb> the <colour> <object>`, and stacking in any colours."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 
@@ -94,9 +95,20 @@ _LAB_TASKS = {
         "slide the red cup to the red bowl", "push the red cup next to the red bowl", "move the red cup over to the red bowl"),
     Task("pick up", "", "mug", words="pick up the mug"): ("lift the mug", "grab the mug", "take the mug", "raise the mug"),
     Task("open", "", "drawer", words="open the drawer"): ("pull the drawer open", "pull open the drawer", "slide the drawer open"),
-    Task("stack", "red", "cube", "green", "cube", "stack the red cube on the green cube"): (
-        "put the red cube on the green cube", "place the red cube on top of the green cube", "stack the red cube on top of the green one"),
 }  # fmt: skip
+
+
+def _stack(upper: str, lower: str) -> tuple[Task, tuple[str, ...]]:
+    """Stacking a cube of one colour on one of another, and its other wordings."""
+    words = f"the {upper} cube on the {lower} cube", f"the {upper} cube on top of the {lower} "
+    return Task("stack", upper, "cube", lower, "cube", f"stack {words[0]}"), (
+        f"put {words[0]}", f"place {words[1]}cube", f"stack {words[1]}one")  # fmt: skip
+
+
+_STACKS = dict(_stack(upper, lower) for upper, lower in permutations(COLOURS, 2))
+#: Stacking in all pairs of colours; one of them is among TASKS.
+STACKS = tuple(task.instruction for task in _STACKS)
+_LAB_TASKS |= [_stack("red", "green")]
 
 
 def _wordings() -> dict[str, Task]:
@@ -105,7 +117,7 @@ def _wordings() -> dict[str, Task]:
         f"{wording} the {colour} {kind}": Task(verb, colour, kind)
         for verb, kinds in VERBS.items() for wording in (verb, *WORDINGS[verb]) for kind in kinds for colour in COLOURS
     }  # fmt: skip
-    for task, others in _LAB_TASKS.items():
+    for task, others in (_STACKS | _LAB_TASKS).items():
         known |= dict.fromkeys((task.instruction, *others), task)
     return known
 
@@ -119,7 +131,8 @@ def parse(instruction: str) -> Task:
     if task is None:
         grammar = "; ".join(f"{verb} the <colour> {'|'.join(kinds)}" for verb, kinds in VERBS.items())
         raise UserError(
-            f"unknown task {instruction!r}; expected: {'; '.join(TASKS)}; or {grammar}; colours: {', '.join(COLOURS)}; "
+            f"unknown task {instruction!r}; expected: {'; '.join(TASKS)}; or {grammar}; stack the <colour> cube on the <colour> cube; "
+            f"colours: {', '.join(COLOURS)}; "
             "`robosteer sim tasks` lists their other wordings"
         )
     return task

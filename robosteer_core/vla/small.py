@@ -12,16 +12,16 @@ from robosteer_core.vla.tokenizer import InstructionTokenizer, train
 
 IMAGE_SIZE, PATCH_SIZE = 48, 8
 CHUNK = 8
-INSTRUCTION_TOKENS = 12
-LAYERS, HEADS, HEAD_WIDTH = 3, 8, 16
+INSTRUCTION_TOKENS = 16
+LAYERS, HEADS, HEAD_WIDTH = 6, 8, 16
 
 
-def new_policy(config: PolicyConfig, seed: int) -> Pi0Policy:
-    """A pi0 of 3 layers x 8 heads, width 128 (backbone) and 96 (expert), with random weights."""
+def new_policy(config: PolicyConfig, seed: int, layers: int = LAYERS) -> Pi0Policy:
+    """A pi0 of `layers` x 8 heads, width 128 (backbone) and 96 (expert), with random weights."""
     torch.manual_seed(seed)
     tokenizer = InstructionTokenizer(train(), config.instruction_tokens)
     text = {
-        "model_type": "gemma", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": LAYERS,
+        "model_type": "gemma", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": layers,
         "num_attention_heads": HEADS, "num_key_value_heads": 1, "head_dim": HEAD_WIDTH,
         "vocab_size": tokenizer.vocabulary_size + 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1,
     }  # fmt: skip
@@ -34,7 +34,7 @@ def new_policy(config: PolicyConfig, seed: int) -> Pi0Policy:
         "image_token_index": tokenizer.vocabulary_size, "hidden_size": 128,
     }  # fmt: skip
     expert = {
-        "model_type": "gemma", "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": LAYERS,
+        "model_type": "gemma", "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": layers,
         "num_attention_heads": HEADS, "num_key_value_heads": 1, "head_dim": HEAD_WIDTH,
     }  # fmt: skip
     model = PI0ForConditionalGeneration(

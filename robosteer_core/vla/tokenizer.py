@@ -20,10 +20,11 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "paligemma_tokenizer.mod
 
 _WORDS = """
 touch press push pick up place put move take open close stack lift turn pull slide insert remove grasp release
+reach tap go point shove grab raise drop
 the a an it in on into onto to from of and over under at by near left right front back top bottom middle side
 red green blue yellow orange purple pink black white grey brown silver
-cube button bowl cup mug marker drawer block plate box lid bottle can spoon fork knife towel cloth pot pan table
-gripper hand arm robot object hard gently slowly down away
+cube button bowl cup mug marker can drawer block plate box lid bottle spoon fork knife towel cloth pot pan table
+gripper hand arm robot object hard firmly gently slowly down away next one
 """.split()
 
 BOS, PAD = "<bos>", "<pad>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from robosteer_core.evaluation.trial_policy import SampledPolicy
@@ -10,13 +11,12 @@ from robosteer_core.evaluation.trials import Trial
 from robosteer_core.rig import Rig
 from robosteer_core.vla.policy import Policy
 from robosteer_sim.lab_venue import LabVenue
+from robosteer_sim.tasks import parse
 
-SECONDS = 12.0
 
-
-def successes(policy: Policy, rig: Rig, instruction: str, seeds: list[int]) -> tuple[int, list[str]]:
-    """How many of the seeds' trials succeed within 12 s, and how the others failed."""
+def successes(policy: Policy, rig: Rig, instructions: Sequence[str], seeds: Sequence[int]) -> tuple[int, list[str]]:
+    """How many of the seeds' trials, which take the instructions in turn, succeed in their time, and how the others failed."""
     with LabVenue(rig, Path(), alone=True) as venue:
-        trials = [Trial(policy="base", task=instruction, seed=seed) for seed in seeds]
-        records = [run_trial(rig, venue, SampledPolicy(policy), trial, SECONDS) for trial in trials]
+        trials = [Trial(policy="base", task=instructions[i % len(instructions)], seed=seed) for i, seed in enumerate(seeds)]
+        records = [run_trial(rig, venue, SampledPolicy(policy), trial, parse(trial.task).longest_s) for trial in trials]
     return sum(r.success for r in records), [r.failure or r.failure_class for r in records if not r.success]

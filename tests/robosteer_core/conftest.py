@@ -18,5 +18,5 @@ def small_policy():
             action_names=rig.action_space.names, action_hz=15, instruction_tokens=INSTRUCTION_TOKENS, flow_steps=3,
             state=unit, action=unit,
         ),
-        seed=0,
+        seed=0, layers=3,
     )  # fmt: skip

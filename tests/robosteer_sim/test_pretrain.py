@@ -8,18 +8,24 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.vla.config import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
-from robosteer_sim.pretrain import INSTRUCTIONS, collect, train
+from robosteer_sim.pretrain import INSTRUCTIONS, OBJECTS, ROUND, collect, train
 from robosteer_sim.pretrain.run import pretrain
-from robosteer_sim.tasks import paraphrases, parse
+from robosteer_sim.tasks import TASKS, paraphrases, parse
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
+def shard(tmp_path_factory):
+    """One episode on disk: the fifth of a round."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collect, "EPISODES_PER_SHARD", 1)
         path = tmp_path_factory.mktemp("shards") / "shard_0000.npz"
         collect._shard(load_rig("lab"), path, 4, 5, IMAGE_SIZE, 1_000_000)
-    return train.Shards([path], ("front", "wrist"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shards(shard):
+    return train.Shards([shard], ("front", "wrist"))
 
 
 def policy(shards):
@@ -34,16 +40,23 @@ def policy(shards):
     )  # fmt: skip
 
 
-def test_the_demo_task_is_new_and_its_object_and_colour_are_known():
-    tasks = [parse(instruction) for instruction in INSTRUCTIONS]
-    assert len(tasks) >= 8
-    assert all(task.verb != "press" for task in tasks)
+def test_what_the_experiments_teach_is_new_and_its_objects_are_known():
+    tasks = {parse(instruction) for instruction in INSTRUCTIONS}
+    new = {"press the red button", *TASKS} - {"open the drawer", "stack the red cube on the green cube"}
+    assert len(tasks) == 25 and {task.verb for task in tasks} == {"touch", "open", "stack"}
+    assert len(new) == 7 and not tasks & {parse(task) for task in new}
     assert not any("press" in wording for instruction in INSTRUCTIONS for wording in paraphrases(instruction))
-    assert any(task.kind == "button" for task in tasks) and any(task.colour == "red" for task in tasks)
+    assert {parse(task).kind for task in new} <= {kind for kind, _ in OBJECTS}
+
+
+def test_every_instruction_has_its_place_in_a_round():
+    assert set(ROUND) == set(range(len(INSTRUCTIONS)))
 
 
 def test_an_episode_holds_images_states_and_steps_toward_its_target(shards):
-    assert INSTRUCTIONS[shards.objects[0, 0]] == "touch the red button" and len(set(shards.objects[0])) == 3
+    assert INSTRUCTIONS[shards.instruction[0]] == "touch the red button" and OBJECTS[shards.objects[0, 0]] == ("button", "red")
+    there = shards.objects[0] >= 0
+    assert there.sum() >= 3 and len(set(shards.objects[0][there])) == there.sum() and not shards.places[:, ~there].any()
     assert shards.images["front"].shape == (len(shards), IMAGE_SIZE, IMAGE_SIZE, 3)
     distances = np.linalg.norm(shards.state[:, :2] - shards.places[:, 0, :2], axis=1)
     assert distances[-1] < 0.02 < distances[0]
@@ -57,9 +70,24 @@ def test_ticks_close_to_the_target_are_drawn_less_often(shards):
     assert far[rows].mean() == pytest.approx(expected, abs=0.03) and far.mean() < expected
 
 
-def test_chunks_end_with_their_episode(shards):
-    actions, valid = shards.chunks(np.array([0, len(shards) - 2]), 8)
-    assert actions.shape == (2, 8, 7) and valid[0].all() and valid[1].tolist() == [True] * 2 + [False] * 6
+def test_a_chunk_holds_its_episodes_last_action_beyond_the_end_and_never_the_next_episodes(shard, tmp_path):
+    """The actions of a chunk see each other, so what is masked in the loss is seen all the same."""
+    with np.load(shard) as whole:
+        rows = {key: whole[key][:12] for key in whole.files}
+    rows["episode"] = np.repeat([7, 9], 6)
+    np.savez(tmp_path / "two.npz", **rows)
+    two = train.Shards([tmp_path / "two.npz"], ("front", "wrist"))
+    actions, valid = two.chunks(np.array([0, 4, 10]), 8)
+    assert valid.sum(1).tolist() == [6, 2, 2]
+    assert (actions[1] == two.action[[4, 5, 5, 5, 5, 5, 5, 5]]).all() and (actions[2, 2:] == two.action[11]).all()
+
+
+def test_objects_are_named_without_their_colour_only_where_that_says_which(shards):
+    small, red = policy(shards), OBJECTS.index(("mug", "red"))
+    wordings, random = train.Wordings(small), np.random.default_rng(0)
+    colour = small.tokenizer(["red"])[0][0, 1]
+    coloured = {alone: [colour in wordings.name(np.array([red]), np.array([alone]), random)[0] for _ in range(40)] for alone in (True, False)}
+    assert all(coloured[False]) and 5 < sum(coloured[True]) < 35
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(shards, tmp_path, monkeypatch):

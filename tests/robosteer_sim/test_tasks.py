@@ -5,7 +5,7 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
-from robosteer_sim.tasks import SEPARATION_M, parse, sample_scene
+from robosteer_sim.tasks import SEPARATION_M, STACKS, TASKS, parse, paraphrases, sample_scene
 
 
 def test_an_instruction_names_verb_colour_and_object():
@@ -18,6 +18,14 @@ def test_an_instruction_names_verb_colour_and_object():
 def test_an_unknown_task_is_refused_with_the_grammar(text):
     with pytest.raises(UserError, match="press the <colour> button"):
         parse(text)
+
+
+def test_cubes_of_any_two_colours_are_stacked_and_one_pair_is_a_task_of_the_lab():
+    assert len(set(STACKS)) == 12 and set(STACKS) & set(TASKS) == {"stack the red cube on the green cube"}
+    assert parse("put the blue cube on the red cube").instruction == "stack the blue cube on the red cube"
+    assert all(parse(other).instruction == text for text in STACKS for other in paraphrases(text))
+    scene = sample_scene("stack the blue cube on the yellow cube", 3)
+    assert [item.name for item in scene.items[:2]] == ["blue_cube", "yellow_cube"] and scene.items[2].kind == "cube"
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
