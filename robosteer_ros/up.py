@@ -98,7 +98,7 @@ def up(
     rig: Annotated[str, typer.Argument(help="name of a rig in launch/, or a YAML file")] = "lab",
     policy: Annotated[str, typer.Option(help="policy of the node `policy`; without one this node is left out")] = "",
     adapter: Annotated[str, typer.Option(help="adapter of the policy")] = "",
-    only: Annotated[str, typer.Option(help="nodes to start, joined by commas, instead of the rig's: cameras,arm,teleop,recorder,policy")] = "",
+    only: Annotated[str, typer.Option(help="these nodes instead of the rig's, of cameras,arm,teleop,recorder,policy")] = "",
     namespace: Annotated[str, typer.Option(help="namespace of all nodes")] = "",
     params_file: Annotated[str, typer.Option("--params-file", help="parameters of the nodes, a YAML file of ROS 2")] = "",
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warn, error or fatal")] = "info",
@@ -139,7 +139,9 @@ def up(
                             live.update(table(supervisor.watched), refresh=True)
                         if supervisor.is_settled and not told:
                             told = True
-                            console.print(f"up after {time.monotonic() - began_s:.1f} s; Ctrl-C stops the arm and brings all down")
+                            without = ", ".join(each.process.name for each in supervisor.given_up)
+                            how = f"up without {without}" if without else "up"
+                            console.print(f"{how} after {time.monotonic() - began_s:.1f} s; Ctrl-C stops the arm and brings all down")
             except KeyboardInterrupt:
                 pass
             console.print("going down; Ctrl-C once more ends everything at once")
