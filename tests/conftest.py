@@ -1,6 +1,7 @@
-"""The lab's processes as they are in use, at addresses of their own."""
+"""The lab's processes as they are in use, at addresses and in a ROS domain of their own."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -34,6 +35,28 @@ def ordinary_priority():
     later would inherit it, and two busy processes of that kind would leave no time for any other."""
     yield
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def domain():
+    """A domain that no other run on this machine has: runs hold a port each."""
+    # Ports of domains above 101 are those that the system gives out for other things.
+    for number in random.sample(range(1, 101), 100):
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", 20100 + number))
+        except OSError:
+            holder.close()
+            continue
+        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        os.environ.pop("CYCLONEDDS_URI", None)
+        yield number
+        holder.close()
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        return
+    pytest.fail("all 100 domains are taken")
 
 
 @contextmanager

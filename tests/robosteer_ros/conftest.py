@@ -1,8 +1,5 @@
-"""A ROS domain of its own for each run of the tests; the arm process of a simulated lab, and what sends it chunks."""
+"""The arm process of a simulated lab, and what sends it chunks."""
 
-import os
-import random
-import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,28 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # drawn_camera
 #: A little less than the time to the next tick, so that each pose is reached by then.
 PERIOD_NS = 66_000_000
 TASK = "press the red button"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def domain():
-    """A domain that no other run on this machine has: runs hold a port each."""
-    # Ports of domains above 101 are those that the system gives out for other things.
-    for number in random.sample(range(1, 101), 100):
-        holder = socket.socket()
-        try:
-            holder.bind(("127.0.0.1", 20100 + number))
-        except OSError:
-            holder.close()
-            continue
-        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
-        os.environ["ROS_DOMAIN_ID"] = str(number)
-        os.environ.pop("CYCLONEDDS_URI", None)
-        yield number
-        holder.close()
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        return
-    pytest.fail("all 100 domains are taken")
 
 
 @pytest.fixture(scope="module")
