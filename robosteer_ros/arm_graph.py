@@ -12,7 +12,6 @@ from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.observation import ArmState
-from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros import arm_messages as wire
 from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
 from robosteer_ros.hardware.arm.process import clock_reader
@@ -56,7 +55,7 @@ class GraphArm:
         poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
         self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", wire.STATE_QOS))
         self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", wire.STATE_QOS))
-        names = (f"{source}/start", f"{source}/release", "stop", "home", "recover", "report")
+        names = (f"{source}/start", f"{source}/release", "stop", "home", "recover", "report", "look")
         self._clients = {
             name: self._own(node.destroy_client, node.create_client(std_srvs.srv.Trigger, f"arm/{name}", callback_group=group))
             for name in names
@@ -68,11 +67,12 @@ class GraphArm:
             raise
 
     def state(self) -> ArmState:
-        """The newest state; in the lab that of the last set-point before now, so that two runs see the same."""
+        """The newest state; in the lab, whose time its caller holds, the state of now: two runs see the same."""
+        oldest_ns = self._now_ns()
         if self._rig.lab is None:
-            oldest_ns = self._now_ns() - int(OLDEST_STATE_S * 1e9)
+            oldest_ns -= int(OLDEST_STATE_S * 1e9)
         else:
-            oldest_ns = tick_ns(0, last_tick(0, self._now_ns() - 1, self._rig.rates.setpoint_hz), self._rig.rates.setpoint_hz)
+            self._call("look")
         with self._news:
             recent = lambda: self._newest.stamp_ns >= oldest_ns  # noqa: E731
             if not self._news.wait_for(recent, REST_STATE_TIMEOUT_S):

@@ -100,7 +100,7 @@ class PolicyRun(threading.Thread):
     def _let_go(self, runner: PolicyRunner) -> None:
         with suppress(UserError):  # an arm that has stopped by itself holds no more
             runner.hold()
-        self._station.arm.stop()
+        self._station.arm.release()
 
     def _act(self) -> Act:
         """The policy, begun anew where the instruction is another than before."""

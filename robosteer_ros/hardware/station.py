@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from robosteer_core.rig import Camera, Rig
@@ -16,17 +17,20 @@ OLDEST_PERIODS = 2.0
 
 
 class Station:
-    """Connects to the arm process and starts the rig's cameras; a context manager that lets go of both.
+    """Connects to the arm and to the rig's cameras, by default to the arm process and the cameras themselves; a context manager
+    that lets go of both. `arm(rig)` and `camera(camera, rig)` make what has the methods of ArmClient and of RealSense.
 
     Raises UserError when one of them is not there.
     """
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(
+        self, rig: Rig, arm: Callable[[Rig], ArmClient] = ArmClient, camera: Callable[[Camera, Rig], RealSense] = RealSense
+    ) -> None:
         self.rig = rig
         with ExitStack() as stack:
-            self.arm = ArmClient(rig)
+            self.arm = arm(rig)
             stack.callback(self.arm.close)
-            self._cameras = {camera.name: stack.enter_context(RealSense(camera, rig)) for camera in rig.cameras}
+            self._cameras = {one.name: stack.enter_context(camera(one, rig)) for one in rig.cameras}
             self._open = stack.pop_all()
 
     def __enter__(self) -> Station:

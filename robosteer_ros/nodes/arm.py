@@ -61,7 +61,7 @@ class ArmNode(RigNode):
         for source in self.value("sources"):
             self._listen_to(source)
         anybody = {"stop": self._stop, "home": self._request("home", "user"), "recover": self._request("recover", "user"),
-                   "report": self._report}  # fmt: skip
+                   "report": self._report, "look": self._look}  # fmt: skip
         for name, do in anybody.items():
             self._serve(f"arm/{name}", do)
 
@@ -161,6 +161,10 @@ class ArmNode(RigNode):
             if time.monotonic() > deadline:
                 raise UserError(f"told to stop, and not at rest within {REST_TIMEOUT_S:.0f} s; in the lab, time may be held")
             time.sleep(0.005)
+
+    def _look(self) -> str:
+        self.controller.look()
+        return "told on the topics of the state"
 
     def _report(self) -> str:
         return json.dumps(self.controller.status())

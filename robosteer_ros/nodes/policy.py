@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.trial_policy import PolicySpec, TrialPolicy, load_trial_policy
-from robosteer_ros.hardware.station import Station
+from robosteer_ros.station import GraphStation
 from robosteer_ros.messages import report
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.nodes.rig_node import main as run_process
@@ -42,7 +42,7 @@ class PolicyNode(RigNode):
         self.declare("seconds", 0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{then}", read_only=False)
         self.declare("seed", 0, f"of the policy's noise{then}", read_only=False)
         self._policy: TrialPolicy | None = None
-        self._station: Station | None = None
+        self._station: GraphStation | None = None
         self._run: PolicyRun | None = None
         self._runs, self._instruction = 0, str(self.value("instruction")).strip()
         self.add_post_set_parameters_callback(self._set)
@@ -74,7 +74,7 @@ class PolicyNode(RigNode):
         self._tell()
 
     def activate(self) -> None:
-        self._station = self.running.enter_context(Station(self.rig))
+        self._station = self.running.enter_context(GraphStation(self, self.rig, "policy"))
         self.running.callback(self._forget_station)
         self.running.callback(self._end_run)
         self._tell()

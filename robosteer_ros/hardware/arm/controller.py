@@ -134,6 +134,13 @@ class ArmController:
             self._stop_asked = self._motion is not None
         self._tell(self._report(self._time_ns()))
 
+    def look(self) -> None:
+        """Tell the state of now, too, beside those of the set-points; where nothing tracks, states come by themselves."""
+        session = self._session
+        if session is not None:
+            with suppress(ArmFault):  # the motion has ended: the loop finds out by itself
+                self._tell_state(self._driver.read(), self._time_ns())
+
     def submit(self, chunk: ActionChunk | None, commander: object) -> str | None:
         """Hand a chunk (or with None the assertion of the last one) to the next tick.
 
