@@ -14,16 +14,14 @@ from typing import Protocol, TypeVar
 from robosteer_core import rig
 from robosteer_core.errors import UserError
 from robosteer_ros.hardware.arm.driver import ArmDriver
+from robosteer_ros.hardware.arm.fci_version import FCI_PORT, what_fits
 
-FCI_PORT = 1337
 #: A robot that is there completes the handshake in some 10 ms; libfranka itself waits a minute for one that is not, and
 #: libfranka 0.9 for ever. To ask the host first whether it answers would not do: a robot takes one client, and might take
 #: the question for it.
 CONNECT_TIMEOUT_S = 2.7
 #: What to install for each driver of a rig.
 EXTRAS = {"franky": "ros", "panda_py": "panda"}
-#: Robot server versions by robot (libfranka's compatibility matrix).
-PANDA_VERSIONS, FR3_VERSION = range(1, 6), 10
 
 Result = TypeVar("Result")
 
@@ -103,18 +101,9 @@ def connect(arm: rig.Arm, construct: Callable[[], Result]) -> Result:
 
 
 def _wrong_version(arm: rig.Arm, spoken: int, ours: int) -> str:
-    if spoken in PANDA_VERSIONS:
-        fits = (
-            "a Panda: in the rig, `arm: {model: panda}` takes panda-python (pip install -e '.[panda]'), which speaks version 5; "
-            "so does a franky wheel for it (franky's README) with `driver: franky`"
-        )
-    elif spoken >= FR3_VERSION:
-        fits = "an FR3: in the rig, `arm: {model: fr3}` takes franky (pip install -e '.[ros]'), which speaks version 10"
-    else:
-        fits = "an FR3 with an older system: install the franky wheel for that version (franky's README), or update the robot"
     return (
         f"the robot at {arm.address} speaks server version {spoken}, the installed {arm.driver} speaks version {ours}. Server "
-        f"version {spoken}: this is {fits}"
+        f"version {spoken}: this is {what_fits(spoken)}"
     )
 
 

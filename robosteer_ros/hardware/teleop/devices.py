@@ -10,13 +10,24 @@ from robosteer_ros.hardware.teleop.device import TeleopDevice
 
 DEVICES = {
     "remote": "robosteer_ros.hardware.teleop.remote:RemoteDevice",
+    "keyboard": "robosteer_ros.hardware.teleop.keyboard:Keyboard",
+    "gamepad": "robosteer_ros.hardware.teleop.gamepad:Gamepad",
+    "spacemouse": "robosteer_ros.hardware.teleop.spacemouse:SpaceMouse",
 }
-"""A class by the name of the device; each is made with the rig."""
+"""A class by the name of the device."""
 
 
-def open_device(name: str, rig: Rig) -> TeleopDevice:
-    """Raises UserError where there is no such device, or it cannot be opened."""
+def open_device(name: str, rig: Rig, m_per_s: float, rad_per_s: float) -> TeleopDevice:
+    """The device, with the speeds of the end effector at full deflection; `remote` says deltas itself.
+
+    Raises UserError where there is no such device, or it cannot be opened.
+    """
     if name not in DEVICES:
         raise UserError(f"no teleoperation device {name!r}; there are: {', '.join(DEVICES)}")
     module, _, noun = DEVICES[name].partition(":")
-    return getattr(import_module(module), noun)(rig)
+    make = getattr(import_module(module), noun)
+    if name == "remote":
+        return make(rig)
+    from robosteer_ros.hardware.teleop.deflection import Speeds
+
+    return make(rig, Speeds(m_per_s, rad_per_s))
