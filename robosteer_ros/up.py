@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +59,7 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
     the end. Nodes are on their way up when this is entered: `wait` waits for them. The context of ROS must be there, without
     its signal handlers, which would end it first.
 
-    With `missing_only` nodes that run already are left to who has started them, else they are refused.
+    With `missing_only` nodes that run already are left to who has started them, else a graph that is up is refused.
     Raises UserError saying what stands in the way.
     """
     from robosteer_core.rig import load_rig
@@ -67,31 +70,57 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
 
     rig = load_rig(settings.rig)
     wanted = processes_of(rig, settings)
-    watcher = ros.create_node("_robosteer_up", namespace=settings.namespace or None, start_parameter_services=False)
-    time.sleep(DISCOVERY_S)
-    here = watcher.get_namespace()
-    running = {name for name, namespace in watcher.get_node_names_and_namespaces() if namespace == here}
-    watcher.destroy_node()
-    twice = sorted(node for process in wanted for node in process.nodes if node in running)
-    if twice and not missing_only:
-        raise UserError(f"nodes of the graph run already: {', '.join(twice)}. End them, or give another namespace and another rig")
-    wanted = [process for process in wanted if not running & set(process.nodes)]
-    given = [ros.Parameter(name, value=str(value)) for name, value in settings.model_dump(exclude={"namespace"}).items()]
-    supervisor = Supervisor(wanted, namespace=settings.namespace or None, parameter_overrides=given)
-    parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
-    with spinning(supervisor):
+    with ExitStack() as stack:
+        alone = stack.enter_context(_alone(settings.namespace))
+        running = _running(settings.namespace)
+        if not missing_only:
+            cure = "end it, or give another namespace and another rig"
+            if not alone:
+                raise UserError(f"another process has brought up {_graph(settings.namespace)}: {cure}")
+            if twice := sorted(running & {node for process in wanted for node in process.nodes}):
+                raise UserError(f"in {_graph(settings.namespace)} there is {', '.join(twice)} already: {cure}")
+        wanted = [process for process in wanted if not running & set(process.nodes)]
+        given = [ros.Parameter(name, value=str(value)) for name, value in settings.model_dump(exclude={"namespace"}).items()]
+        name = "supervisor" if alone else f"supervisor_{os.getpid()}"
+        supervisor = Supervisor(wanted, name, namespace=settings.namespace or None, parameter_overrides=given)
+        stack.enter_context(spinning(supervisor))
+        stack.callback(supervisor.finish)
+        supervisor.begin()  # they import while the lab starts
+        parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
+        lab = stack.enter_context(lab_processes(settings.rig, rig, settings.logs, parts))
+        stack.callback(supervisor.finish)  # once more: before the lab ends
+        for part, (_, line) in lab.items():
+            say(f"{part}: {line}")
+        supervisor.open()
+        yield RunningGraph(supervisor, {part: child for part, (child, _) in lab.items()})
+
+
+def _running(namespace: str) -> set[str]:
+    """Names of the nodes that are in the namespace already."""
+    from robosteer_ros import ros
+
+    watcher = ros.create_node(f"_robosteer_{os.getpid()}", namespace=namespace or None, start_parameter_services=False)
+    try:
+        time.sleep(DISCOVERY_S)
+        return {name for name, where in watcher.get_node_names_and_namespaces() if where == watcher.get_namespace()}
+    finally:
+        watcher.destroy_node()
+
+
+@contextmanager
+def _alone(namespace: str) -> Iterator[bool]:
+    """Whether no other process of this machine brings up the same graph, until the end of this."""
+    with socket.socket(socket.AF_UNIX) as keeper:
         try:
-            supervisor.begin()  # they import while the lab starts
-            with lab_processes(settings.rig, rig, settings.logs, parts) as lab:
-                for name, (_, line) in lab.items():
-                    say(f"{name}: {line}")
-                supervisor.open()
-                try:
-                    yield RunningGraph(supervisor, {name: child for name, (child, _) in lab.items()})
-                finally:
-                    supervisor.finish()
-        finally:
-            supervisor.finish()
+            keeper.bind(f"\0robosteer: {_graph(namespace)}")  # a name that Linux forgets with the process
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def _graph(namespace: str) -> str:
+    return f"the graph of domain {os.environ.get('ROS_DOMAIN_ID') or 0}, namespace /{namespace.strip('/')}"
 
 
 def up(
@@ -113,6 +142,7 @@ def up(
     from robosteer_ros.bringup import GraphSettings
 
     began_s, console, graph = time.monotonic(), Console(), None
+    say = partial(console.print, soft_wrap=True, highlight=False)
 
     def interrupt(*_: object) -> None:
         for number in SIGNALS:
@@ -124,12 +154,13 @@ def up(
         log_level=log_level, logs=logs,
     )  # fmt: skip
     # In a terminal the table tells what the supervisor logs.
-    ros.init(args=["--ros-args", "--log-level", "fatal" if console.is_terminal else "info"], signal_handler_options=ros.SignalHandlerOptions.NO)
+    level = "fatal" if console.is_terminal else "info"
+    ros.init(args=["--ros-args", "--log-level", level], signal_handler_options=ros.SignalHandlerOptions.NO)
     for number in SIGNALS:
         signal.signal(number, interrupt)
     try:
-        console.print(f"starting the graph of rig {rig}; what its processes print is in {logs}")
-        with bring_up(given, console.print) as graph:
+        say(f"starting the graph of rig {rig}; what its processes print is in {logs}")
+        with bring_up(given, say) as graph:
             supervisor, told = graph.supervisor, False
             try:
                 with Live(console=console, auto_refresh=False) as live:
@@ -141,10 +172,10 @@ def up(
                             told = True
                             without = ", ".join(each.process.name for each in supervisor.given_up)
                             how = f"up without {without}" if without else "up"
-                            console.print(f"{how} after {time.monotonic() - began_s:.1f} s; Ctrl-C stops the arm and brings all down")
+                            say(f"{how} after {time.monotonic() - began_s:.1f} s; Ctrl-C stops the arm and brings all down")
             except KeyboardInterrupt:
                 pass
-            console.print("going down; Ctrl-C once more ends everything at once")
+            say("going down; Ctrl-C once more ends everything at once")
             given_up = supervisor.given_up
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -45,8 +45,8 @@ class Supervisor(Node):
     moves by itself. Callbacks are called by whoever spins the node; `begin`, `open` and `finish` are for another thread.
     """
 
-    def __init__(self, processes: Sequence[NodeProcess] | None = None, **options) -> None:
-        super().__init__("supervisor", **options)
+    def __init__(self, processes: Sequence[NodeProcess] | None = None, name: str = "supervisor", **options) -> None:
+        super().__init__(name, **options)
         given: dict[str, object] = {"namespace": self.get_namespace().strip("/")}
         for name, field in GraphSettings.model_fields.items():
             if name not in given:
@@ -64,7 +64,7 @@ class Supervisor(Node):
             for service, kind in (("get_state", lifecycle_msgs.srv.GetState), ("change_state", lifecycle_msgs.srv.ChangeState))
         }  # fmt: skip
         self._stops = [(self.create_client(std_srvs.srv.Trigger, service), process) for service, process in STOPS]
-        self._status = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "supervisor/status", LATCHED)
+        self._status = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "~/status", LATCHED)
         self._diagnostics = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", 10)
         self.watched: list[WatchedProcess] = []
         logs = self.settings.logs if self.get_parameter("processes").value else None
@@ -72,8 +72,8 @@ class Supervisor(Node):
             before = [other for other in self.watched if other.process.stage < process.stage]
             self.watched.append(WatchedProcess(process, self, self._gate, before, logs, self._changed))
         self.create_subscription(_Log, "/rosout", self._hear, QoSProfile(depth=1000))
-        self.create_service(std_srvs.srv.Trigger, "supervisor/retry", self._on_retry)
-        self.create_service(std_srvs.srv.Trigger, "supervisor/shutdown", self._on_shutdown)
+        self.create_service(std_srvs.srv.Trigger, "~/retry", self._on_retry)
+        self.create_service(std_srvs.srv.Trigger, "~/shutdown", self._on_shutdown)
         self.create_timer(1.0, lambda: self._diagnostics.publish(self._report()))
 
     def begin(self) -> None:

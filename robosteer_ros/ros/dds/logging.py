@@ -125,7 +125,9 @@ class Logger:
             severity=severity.name, time=f"{seconds}.{nanoseconds:09}", name=self.name, message=message,
             function_name=caller.f_code.co_name, file_name=caller.f_code.co_filename, line_number=caller.f_lineno,
         ))  # fmt: skip
-        print(line, file=sys.stderr, flush=True)
+        # In one piece: print would let lines of other threads in before the end of this one.
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
         publish = self._rosout()
         if publish is not None:
             publish(now_ns, severity, self.name, str(message), caller)
