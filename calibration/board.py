@@ -63,6 +63,12 @@ class Board(BaseModel):
         return self.columns * self.square_m, self.rows * self.square_m
 
     @property
+    def outline(self) -> np.ndarray:
+        """(4, 3) corners of the squares' field in the board's frame, metres."""
+        width, height = self.size_m
+        return np.array([[0.0, 0, 0], [width, 0, 0], [width, height, 0], [0, height, 0]])
+
+    @property
     def centre(self) -> np.ndarray:
         """(3,) in the board's frame."""
         return np.array([*self.size_m, 0.0]) / 2

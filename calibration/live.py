@@ -13,6 +13,7 @@ from calibration.board import Board
 from calibration.capture import Capture, Progress
 from calibration.detection import BoardDetector
 from calibration.kinematics import way
+from calibration.live_page import LivePage
 from calibration.mover import ArmMover, LedByHand
 from calibration.recording import Lens
 from calibration.station import Station, open_station
@@ -36,15 +37,24 @@ def take_views(
     ask: Callable[[str], bool] | None, tell: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Take up to `poses` views of the rig's camera into `folder`; returns how many. `ask` leads an operator by words where
-    given, else the arm moves itself. In the lab the usual board is put up. Raises UserError where a part of the rig is not there."""
+    given, else the arm moves itself. Beside the folder a page shows each view and the next pose. In the lab the usual board is put
+    up. Raises UserError where a part of the rig is not there."""
     chosen = rig.camera(camera)
-    with rig_at_rest(rig, _LAB_BOARD[chosen.mount], moving=ask is None) as (station, clock):
+    page = LivePage(folder.parent / f"{folder.name}.html", f"{camera} ({chosen.serial}) of {rig.name}")
+
+    def watch(progress: Progress) -> None:
+        page.show(progress)
+        if progress.views:  # of a first image without the board an error tells
+            tell(words(progress))
+
+    with ExitStack() as stack:
+        station, clock = stack.enter_context(rig_at_rest(rig, _LAB_BOARD[chosen.mount], moving=ask is None))
+        stack.callback(page.end)
         mover = ArmMover(rig, station.arm, clock) if ask is None else LedByHand(ask)
         if isinstance(mover, ArmMover):
             mover.settle()
-        return Capture(station, chosen, board, folder, mover, clock, lambda progress: tell(words(progress))).run(
-            poses, sigma_mm
-        )
+        tell(f"live view, in a browser: {page.path.resolve().as_uri()}")
+        return Capture(station, chosen, board, folder, mover, clock, watch).run(poses, sigma_mm)
 
 
 def touch(rig: Rig, stored: CameraCalibration, board: Board, corner: int, height_m: float) -> tuple[Touch, np.ndarray]:

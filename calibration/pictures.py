@@ -1,4 +1,4 @@
-"""The pictures of a calibration's report."""
+"""The pictures of a calibration: of its report, and of the capture as it goes on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from io import BytesIO
 import cv2
 import numpy as np
 
+from calibration.capture import Progress
 from calibration.hand_eye import Calibration
 from calibration.image_hand_eye import ImageCalibration
+from calibration.pose_set import Expected
 
 _INK, _ACCENT, _WARN = "#1d2733", "#0f766e", "#be123c"
+#: OpenCV has blue first.
+_GREEN, _RED, _ORANGE = (110, 118, 15), (60, 18, 190), (0, 110, 240)
 _SHOWN = 6
-_TILE = 420
+_TILE, _LIVE = 420, 860
 
 
 def detected_corners(found: ImageCalibration) -> str:
@@ -30,7 +34,7 @@ def detected_corners(found: ImageCalibration) -> str:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         seen = views.seen[index]
         for corner in seen.corners:
-            cv2.drawMarker(image, _pixel(corner, scale), (110, 118, 15), cv2.MARKER_CROSS, 9, 2, cv2.LINE_AA)
+            cv2.drawMarker(image, _pixel(corner, scale), _GREEN, cv2.MARKER_CROSS, 9, 2, cv2.LINE_AA)
         if index in used:
             points = views.board.corners @ predicted[used[index], :3, :3].T + predicted[used[index], :3, 3]
             turned, shift = np.zeros(3), np.zeros(3)
@@ -38,7 +42,7 @@ def detected_corners(found: ImageCalibration) -> str:
                 -1, 2
             )
             for pixel in pixels:
-                cv2.circle(image, _pixel(pixel, scale), 7, (60, 18, 190), 1, cv2.LINE_AA)
+                cv2.circle(image, _pixel(pixel, scale), 7, _RED, 1, cv2.LINE_AA)
         label = views.recording.names[index] + ("" if index in used else " (outlier)")
         cv2.rectangle(image, (0, 0), (10 + 9 * len(label), 22), (255, 255, 255), -1)
         cv2.putText(image, label, (5, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (51, 39, 29), 1, cv2.LINE_AA)
@@ -46,8 +50,42 @@ def detected_corners(found: ImageCalibration) -> str:
     while len(tiles) % 3:
         tiles.append(np.full_like(tiles[0], 255))
     rows = [np.hstack(tiles[start : start + 3]) for start in range(0, len(tiles), 3)]
-    _, encoded = cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return "data:image/jpeg;base64," + b64encode(encoded.tobytes()).decode()
+    return _photo(np.vstack(rows))
+
+
+def live_view(progress: Progress) -> str:
+    """The last image, with the corners in it (crosses), those of all views (dots), the cells that held any (tinted), and where the
+    board is to be next (outline); a data URI."""
+    image = np.ascontiguousarray(progress.image[..., ::-1])
+    height, width = image.shape[:2]
+    grid = cv2.resize((progress.coverage > 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    image = np.where(grid[..., None] > 0, (0.75 * image + 0.25 * np.array(_GREEN)).astype(np.uint8), image)
+    scale = _LIVE / width
+    image = cv2.resize(image, None, fx=scale, fy=scale)
+    for seen in progress.seen:
+        for corner in seen.corners:
+            cv2.circle(image, _pixel(corner, scale), 2, _GREEN, -1, cv2.LINE_AA)
+    for corner in progress.found.corners if progress.found else ():
+        cv2.drawMarker(image, _pixel(corner, scale), _RED, cv2.MARKER_CROSS, 12, 2, cv2.LINE_AA)
+    if progress.next is not None and progress.next.outline is not None:
+        outline = [_pixel(corner, scale) for corner in progress.next.outline]
+        for thickness, colour in ((7, (255, 255, 255)), (3, _ORANGE)):
+            cv2.polylines(image, [np.array(outline)], True, colour, thickness, cv2.LINE_AA)
+    return _photo(image)
+
+
+def expected_errors(errors: dict[int, Expected]) -> str:
+    """The expected error by the number of views."""
+    figure, (top, bottom) = _figures(5.6, 3.9)
+    for axes, unit, values in (
+        (top, "mm", [error.sigma_mm for error in errors.values()]), (bottom, "degrees", [error.sigma_deg for error in errors.values()])
+    ):  # fmt: skip
+        axes.plot(list(errors), values, "o-", color=_ACCENT, markersize=4)
+        axes.set(ylabel=unit, ylim=(0, None), xticks=list(errors))
+        axes.grid(color="#e3e7ec", lw=0.6)
+    top.set_title("expected error of the camera's pose, one standard deviation", fontsize=10)
+    bottom.set_xlabel("views")
+    return _uri(figure)
 
 
 def coverage(found: ImageCalibration) -> str:
@@ -203,6 +241,12 @@ def _figures(width: float, height: float) -> tuple:
 def _pixel(point: np.ndarray, scale: float) -> tuple[int, int]:
     x, y = np.rint(scale * point).astype(int)
     return int(x), int(y)
+
+
+def _photo(image: np.ndarray) -> str:
+    """(height, width, 3) blue first, as a data URI."""
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return "data:image/jpeg;base64," + b64encode(encoded.tobytes()).decode()
 
 
 def _uri(figure: object) -> str:

@@ -142,7 +142,6 @@ def _drawn_view(
     pixel = generator.uniform((0.25, 0.25), (0.75, 0.75)) * (intrinsics.width, intrinsics.height)
     centre = distance * np.append((pixel - lens[2:]) / lens[:2], 1.0)
     target = pose(turn.as_matrix(), centre - turn.as_matrix() @ board.centre)
-    outline = np.array([[0, 0, 0], [width, 0, 0], [width, height, 0], [0, height, 0]])
-    seen = projected(outline, target, lens)
+    seen = projected(board.outline, target, lens)
     inside = (seen > _BORDER_PX).all() and (seen < np.array([intrinsics.width, intrinsics.height]) - _BORDER_PX).all()
     return target if inside else None

@@ -47,6 +47,8 @@ def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_ri
     assert main([*words, "--json", str(tmp_path / "found.json")]) == 0
     told = capsys.readouterr().err
     assert "view to learn the mounting roughly" in told and "expected so far" in told
+    assert f"live view, in a browser: {views.with_suffix('.html').as_uri()}" in told
+    assert "10 of 10" in views.with_suffix(".html").read_text()
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(json.loads((views / "recording.json").read_text())["views"]) == 10
     assert within(found["camera_in_hand"], truth(live_rig), 1.5, 0.2)
