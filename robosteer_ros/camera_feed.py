@@ -67,7 +67,7 @@ class CameraFeed:
                     self._pass_on()
                 finally:
                     self._driver.stop()
-            except (UserError, RuntimeError) as error:  # the SDK has no other kind than RuntimeError
+            except Exception as error:  # whatever it is, nobody else takes the camera again
                 self._complain(error, missing)
                 self._stopping.wait(_RETRY_S)
 
@@ -107,7 +107,7 @@ class CameraFeed:
     def _complain(self, error: Exception, missing: bool) -> None:
         self.interruptions += not self.trouble
         if not self.trouble or missing != self.missing:  # the words change all the time
-            logger.warning("%s", error)
+            logger.warning("%s", error, exc_info=not isinstance(error, UserError))
         self.trouble, self.missing = str(error), missing
         if self._writer is not None:
             self._writer.say(self.trouble)

@@ -16,7 +16,6 @@ from robosteer_ros.ros import (
     ExternalShutdownException,
     LifecycleNode,
     LifecycleState,
-    LoggingSeverity,
     MultiThreadedExecutor,
     SignalHandlerOptions,
     TransitionCallbackReturn,
@@ -207,7 +206,15 @@ class _ToRos(logging.Handler):
         self._log = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        # ROS has these five levels, with Python's numbers.
-        severity = LoggingSeverity(max(LoggingSeverity.DEBUG, min(LoggingSeverity.FATAL, record.levelno // 10 * 10)))
-        say = {"DEBUG": self._log.debug, "INFO": self._log.info, "WARN": self._log.warning, "ERROR": self._log.error, "FATAL": self._log.fatal}
-        say[severity.name](self.format(record))
+        # ROS has these five levels. rclpy knows a call by its line, which must not change its level: one line for each.
+        words = self.format(record)
+        if record.levelno >= logging.CRITICAL:
+            self._log.fatal(words)
+        elif record.levelno >= logging.ERROR:
+            self._log.error(words)
+        elif record.levelno >= logging.WARNING:
+            self._log.warning(words)
+        elif record.levelno >= logging.INFO:
+            self._log.info(words)
+        else:
+            self._log.debug(words)

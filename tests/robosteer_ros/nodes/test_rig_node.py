@@ -79,8 +79,11 @@ def test_an_unknown_rig_is_refused_in_words(make, capfd):
 
 def test_what_libraries_say_by_logging_is_the_nodes_own_words(make, capfd):
     make()
-    logging.getLogger("robosteer_core.somewhere").warning("the hand is warm")
-    assert "[diary]: the hand is warm" in capfd.readouterr().err
+    library = logging.getLogger("robosteer_core.somewhere")
+    for say in (library.warning, library.info, library.error):
+        say("the hand is warm")
+    said = [line.split()[0] for line in capfd.readouterr().err.splitlines() if "[diary]: the hand is warm" in line]
+    assert said == ["[WARN]", "[INFO]", "[ERROR]"]
 
 
 ALONE = """
