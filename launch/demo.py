@@ -78,8 +78,8 @@ def demo(arguments: argparse.Namespace) -> None:
     policy, seed, steps = str(arguments.policy), str(arguments.seed), str(arguments.steps)
     console.rule(f"1  {arguments.demos} demonstrations of: {TASK}")
     count = ["--episodes", str(arguments.demos)]
-    recording = ["record", "--rig", arguments.rig, "--task", TASK, *count, "--dataset", str(dataset)]
-    with lab(arguments.rig, rig, out / "logs"), process("record", recording, out / "logs") as (recorder, line):
+    recording = ["record", "--rig", arguments.rig, "--task", TASK, *count, "--dataset", str(dataset), "--logs", str(out / "logs")]
+    with process("record", recording, out / "logs") as (recorder, line):  # with the lab and the nodes that it needs
         console.print(f"record: {line}")
         first = DEMONSTRATION_SEED + 1000 * arguments.seed
         run("sim", "operator", "--rig", arguments.rig, "--task", TASK, *count, "--seed", str(first))

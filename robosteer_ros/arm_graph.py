@@ -28,7 +28,7 @@ _ASK_AGAIN_S = 0.2
 
 
 class GraphArm:
-    """Commands the arm node of a rig as `source`, one of the node's parameter `sources`.
+    """Commands the arm node of a rig as `source`, one of the node's parameter `sources`; with None only looks, and `stop`s.
 
     `node` is spun by an executor in a thread of its caller's. Whose source has called `start` is the commander until the arm
     stops: others may only look, and `stop`. Every method raises Refused when the arm node says no, and UserError when it is not
@@ -36,7 +36,7 @@ class GraphArm:
     exactly. `rest` and `stop` only after leaving the clock: coming to rest takes robot time.
     """
 
-    def __init__(self, node: Node, rig: Rig, source: str) -> None:
+    def __init__(self, node: Node, rig: Rig, source: str | None) -> None:
         self._node, self._rig, self._source, self._stamps = node, rig, source, Stamps(rig)
         self._now_ns = clock_reader(rig)
         self._joiner = wire.StateJoiner(rig, self._stamps)
@@ -52,10 +52,12 @@ class GraphArm:
         for topic, (kind, take) in heard.items():
             qos = wire.EVERY_STATUS_QOS if topic == wire.STATUS else wire.STATE_QOS
             self._own(node.destroy_subscription, node.create_subscription(kind, topic, take, qos, callback_group=group))
-        poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
-        self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", wire.STATE_QOS))
-        self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", wire.STATE_QOS))
-        names = (f"{source}/start", f"{source}/release", "stop", "home", "recover", "report", "look")
+        names = ["stop", "home", "recover", "report", "look"]
+        if source is not None:
+            poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
+            self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", wire.STATE_QOS))
+            self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", wire.STATE_QOS))
+            names += [f"{source}/start", f"{source}/release"]
         self._clients = {
             name: self._own(node.destroy_client, node.create_client(std_srvs.srv.Trigger, f"arm/{name}", callback_group=group))
             for name in names
@@ -191,13 +193,13 @@ class GraphArm:
         for client in self._clients.values():
             if not client.wait_for_service(max(0.0, deadline - time.monotonic())):
                 raise UserError(
-                    f"no arm node that listens to {self._source!r} at {client.srv_name}; start it with `robosteer up "
+                    f"no arm node answers at {client.srv_name}; start it with `robosteer up "
                     f"{self._rig.name}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.name} -p autostart:=true`"
                 )
         with self._news:
             if not self._news.wait_for(lambda: self._newest is not None, max(0.0, deadline - time.monotonic())):
                 raise UserError("the arm node tells no state; is it active?")
-        while True:
+        while self._source is not None:
             head = wire.header(self._rig, self._stamps, self._now_ns())
             empty = trajectory_msgs.msg.MultiDOFJointTrajectory(header=head)
             try:

@@ -54,12 +54,14 @@ def record(
     rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
     device: str = typer.Option("remote", help="the operator's device: keyboard, gamepad, spacemouse, or remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
     calibrations: Path = typer.Option("calibrations", help="folder of <camera>.yaml, which go into the dataset's metadata"),
+    logs: Path = typer.Option("runs/graph", help="folder of what the nodes print that are started here"),
 ) -> None:
-    """Record demonstrations; the operator's device, or the keys of this terminal, start, keep and discard episodes."""
+    """Record demonstrations; the operator's device, or the keys of this terminal, start, keep and discard episodes. Nodes that
+    do not run yet are started, in the lab the lab too, and ended after it."""
     from robosteer_ros.record_console import record as run
 
     try:
-        done = run(rig, task, episodes, dataset, calibrations, device)
+        done = run(rig, task, episodes, dataset, calibrations, device, logs)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     typer.echo(f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames in {dataset}")

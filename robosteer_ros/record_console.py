@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import queue
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import typer
 
-from robosteer_core.errors import UserError
+from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
+from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.hardware.teleop.keys import Keys
 from robosteer_ros.messages import Stamps
-from robosteer_ros.nodes.rig_node import THREADS, RigNode
+from robosteer_ros.nodes.rig_node import THREADS
+from robosteer_ros.nodes.supervisor import spinning
 from robosteer_ros.ros import DurabilityPolicy, Parameter, QoSProfile, diagnostic_msgs, rcl_interfaces, std_srvs
 from robosteer_ros.steering import RecordingStatus
+from robosteer_ros.up import RunningGraph, bring_up
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVICE_TIMEOUT_S = 150.0
 DISCOVERY_TIMEOUT_S = 10.0
-#: Nodes that run already are known after this time.
-DISCOVERY_S = 0.5
 POLL_S = 0.1
 KEYS = {"s": "start", "k": "keep", "d": "discard", "v": "review", "f": "finish"}
 HELP = "keys: s start, k keep, d discard and do again, v video of the last episode, f finish; or the device's buttons"
@@ -34,7 +34,7 @@ class Console:
     """What one sees of a recorder on the graph, and what one may ask of it. `node` is spun by its owner, in other threads."""
 
     def __init__(self, node: ros.Node, rig: Rig) -> None:
-        self.node, self._stamps = node, Stamps(rig)
+        self._stamps = Stamps(rig)
         self._statuses: queue.SimpleQueue[RecordingStatus] = queue.SimpleQueue()
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, latched)
@@ -65,10 +65,11 @@ class Console:
             raise UserError(response.message)
         return response.message
 
-    def watch(self, say: Callable[[str], None], keys: Keys) -> RecordingStatus:
-        """Until the session is over; what it came to."""
+    def watch(self, say: Callable[[str], None], keys: Keys, check: Callable[[], None]) -> RecordingStatus:
+        """Until the session is over; what it came to. `check` is called all the time and may raise."""
         shown: RecordingStatus | None = None
         while True:
+            check()
             for key in keys.read():
                 if key in KEYS:
                     try:
@@ -100,68 +101,65 @@ def _said(status: RecordingStatus) -> str:
     return f"{status.stage}{why}"
 
 
-def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations: Path, device: str) -> RecordingStatus:
-    """Record until `episodes` are kept or the operator finishes; what it came to. Ctrl-C finishes, too, and is raised."""
-    rig = load_rig(rig_name)
-    with _graph() as run:
-        console = Console(run(ros.create_node("record_console", start_parameter_services=False)), rig)
-        time.sleep(DISCOVERY_S)
-        running = {name for name, namespace in console.node.get_node_names_and_namespaces() if namespace == console.node.get_namespace()}
-        if "recorder" not in running:
-            from robosteer_ros.nodes.recorder import RecorderNode
+def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations: Path, device: str, logs: Path) -> RecordingStatus:
+    """Record until `episodes` are kept or the operator finishes; what it came to. Ctrl-C finishes, too, and is raised.
 
-            _start(run, RecorderNode, rig=rig_name)
+    Nodes that do not run yet are started, and ended after it. That of the device is in this process, which has the terminal.
+    """
+    rig = load_rig(rig_name)
+    given = settings(GraphSettings, rig=rig_name, only="cameras,arm,recorder", logs=logs)
+    with ExitStack() as ending:
+        ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+        ending.callback(ros.try_shutdown)
+        for number in SIGNALS:
+            ending.callback(signal.signal, number, signal.signal(number, _interrupt))
+        graph = ending.enter_context(bring_up(given, lambda line: typer.echo(line, err=True), missing_only=True))
+        graph.wait()
+        node = ros.create_node("robosteer_record", start_parameter_services=False)
+        ending.enter_context(spinning(node))
+        console = Console(node, rig)
         # Before the device is heard: a dataset that does not fit is said first.
         console.open(task=task, dataset=str(dataset), episodes=episodes, calibrations=str(calibrations))
-        if "teleop" not in running:
-            from robosteer_ros.nodes.teleop import TeleopNode
-
-            _start(run, TeleopNode, rig=rig_name, device=device)
-        with Keys(device != "keyboard") as keys:
-            if device == "keyboard":
-                from robosteer_ros.hardware.teleop.keyboard import HELP as MOTION_KEYS
-
-                typer.echo(MOTION_KEYS)
-            if keys.listening:
-                typer.echo(HELP)
-            told = "of the running node `teleop`" if "teleop" in running else f"{device}{f' at {rig.teleop_address}' if device == 'remote' else ''}"
-            typer.echo(f"ready for the operator's device: {told}")
-            try:
-                return console.watch(typer.echo, keys)
-            except KeyboardInterrupt:
-                typer.echo(console.ask("finish"))
-                raise
+        if (node.get_namespace(), "teleop") in ((place, name) for name, place in node.get_node_names_and_namespaces()):
+            told = "that of the node `teleop`, which runs already"
+        else:
+            _start_teleop(ending, rig_name, device)
+            told = f"{device} at {rig.teleop_address}" if device == "remote" else device
+        keys = ending.enter_context(Keys(device != "keyboard"))
+        if keys.listening:
+            typer.echo(HELP)
+        typer.echo(f"ready for the operator's device: {told}")
+        try:
+            return console.watch(typer.echo, keys, lambda: _check(graph))
+        except KeyboardInterrupt:
+            typer.echo(console.ask("finish"))
+            raise
 
 
-def _start(run: Callable[[ros.Node], ros.Node], make: type[RigNode], **parameters: str) -> None:
-    node = run(make(parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()]))
-    if not node.start():
-        raise UserError(node.refusal)
+def _start_teleop(ending: ExitStack, rig_name: str, device: str) -> None:
+    from robosteer_ros.nodes.teleop import TeleopNode
+
+    given = {"rig": rig_name, "device": device}
+    teleop = TeleopNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+    ending.enter_context(spinning(teleop, ros.MultiThreadedExecutor(num_threads=THREADS)))
+    ending.callback(teleop.close)
+    if not teleop.start():
+        raise UserError(teleop.refusal)
+    if device == "keyboard":
+        from robosteer_ros.hardware.teleop.keyboard import HELP as MOTION_KEYS
+
+        typer.echo(MOTION_KEYS)
 
 
-@contextmanager
-def _graph() -> Iterator[Callable[[ros.Node], ros.Node]]:
-    """Takes part in the graph. Gives a function that runs a node in threads of its own until the end, where it is closed."""
-    ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ExitStack() as ending:
-        ending.callback(ros.try_shutdown)
-        executor = ros.MultiThreadedExecutor(num_threads=THREADS)
-        spinning = threading.Thread(target=_spin, args=(executor,), name="ros", daemon=True)
-        spinning.start()
-        ending.callback(spinning.join)
-        ending.callback(executor.shutdown)
-
-        def run(node: ros.Node) -> ros.Node:
-            executor.add_node(node)
-            ending.callback(node.destroy_node)
-            if isinstance(node, RigNode):
-                ending.callback(node.close)
-            return node
-
-        yield run
+def _check(graph: RunningGraph) -> None:
+    """Raises UserError when something that was started here is beyond help."""
+    graph.check()
+    if lost := graph.supervisor.given_up:
+        raise UserError("; ".join(f"{each.process.name} was given up {each.words}" for each in lost))
 
 
-def _spin(executor: ros.Executor) -> None:
-    with suppress(ros.ExternalShutdownException):
-        executor.spin()
+def _interrupt(*_: object) -> None:
+    """Who asks twice must not keep the arm from being brought to rest."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from robosteer_ros.ros import Node
 
 class GraphStation(Station):
     """Cameras and arm through the camera nodes and the arm node in the domain and the namespace of `node`, which another thread
-    spins; `source` is as whom the arm is commanded. Raises UserError naming the node that is not there."""
+    spins; `source` is as whom the arm is commanded, None for who only looks. Raises UserError naming the node that is not there."""
 
-    def __init__(self, node: Node, rig: Rig, source: str) -> None:
+    def __init__(self, node: Node, rig: Rig, source: str | None) -> None:
         super().__init__(rig, lambda rig: GraphArm(node, rig, source), lambda camera, rig: CameraLink(camera, rig, node))

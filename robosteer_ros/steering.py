@@ -8,7 +8,7 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.teleop_link import EVENTS
-from robosteer_ros.messages import Stamps
+from robosteer_ros.messages import Stamps, report, values_of
 from robosteer_ros.ros import diagnostic_msgs, sensor_msgs, std_msgs
 
 #: The buttons of `teleop/command`, in order: the enabling switch, the operator's decisions, and whether the arm was told.
@@ -78,19 +78,16 @@ class RecordingStatus:
     problem: str = ""
 
     def message(self, stamps: Stamps) -> diagnostic_msgs.msg.DiagnosticArray:
-        counts = ("kept", "discarded", "frames", "wanted", "dataset_episodes", "task", "dataset")
-        status = diagnostic_msgs.msg.DiagnosticStatus(
-            level=diagnostic_msgs.msg.DiagnosticStatus.WARN if self.problem else diagnostic_msgs.msg.DiagnosticStatus.OK,
-            name="recorder", message=f"{self.stage}: {self.problem}" if self.problem else self.stage,
-            values=[diagnostic_msgs.msg.KeyValue(key=name, value=str(getattr(self, name))) for name in counts],
-        )  # fmt: skip
-        return diagnostic_msgs.msg.DiagnosticArray(header=std_msgs.msg.Header(stamp=stamps.message(self.stamp_ns)), status=[status])
+        values = {name: getattr(self, name) for name in ("kept", "discarded", "frames", "wanted", "dataset_episodes", "task", "dataset")}
+        level = diagnostic_msgs.msg.DiagnosticStatus.WARN if self.problem else diagnostic_msgs.msg.DiagnosticStatus.OK
+        words = f"{self.stage}: {self.problem}" if self.problem else self.stage
+        return report(stamps.message(self.stamp_ns), "recorder", words, {name: str(value) for name, value in values.items()}, level)
 
     @classmethod
     def of(cls, message: diagnostic_msgs.msg.DiagnosticArray, stamps: Stamps) -> RecordingStatus:
         status = message.status[0]
         stage, _, problem = status.message.partition(": ")
-        values = {pair.key: pair.value for pair in status.values}
+        values = values_of(message)
         texts = {name: values.pop(name) for name in ("task", "dataset")}
         counts = {name: int(value) for name, value in values.items()}
         return cls(stage, stamps.ns(message.header.stamp), problem=problem, **texts, **counts)

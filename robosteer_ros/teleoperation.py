@@ -24,13 +24,15 @@ logger = logging.getLogger(__name__)
 #: A recorder that writes an episode's end may take as long as its disk does.
 SETTLE_TIMEOUT_S = 120.0
 LOCKSTEP_TIMEOUT_S = 30.0
+#: On a real arm a recorder that says nothing to so many seconds of commands is taken for lost; DDS itself takes 10 s to notice.
+SILENT_S = 2.0
 _STILL = np.zeros(6)
 
 
 class Arm(ArmLink, Protocol):
     def status(self) -> dict: ...
     def start(self) -> None: ...
-    def stop(self) -> None: ...
+    def release(self) -> None: ...
     def home(self) -> None: ...
     def recover(self) -> None: ...
     def rest(self) -> None: ...
@@ -42,6 +44,7 @@ class Recording:
     def __init__(self) -> None:
         self._news = threading.Condition()
         self._status: RecordingStatus | None = None
+        self._heard_s = 0.0
 
     @property
     def status(self) -> RecordingStatus | None:
@@ -50,13 +53,19 @@ class Recording:
 
     def update(self, status: RecordingStatus | None) -> None:
         with self._news:
-            self._status = status
+            self._status, self._heard_s = status, time.monotonic()
             self._news.notify_all()
 
     @property
     def running(self) -> bool:
         status = self.status
         return status is not None and status.stage == "recording"
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing has been heard."""
+        with self._news:
+            return time.monotonic() - self._heard_s
 
     def wait(self, reached: Callable[[RecordingStatus], bool], timeout_s: float) -> bool:
         """Until `reached`, or until there is no recorder; whether one of them came in time."""
@@ -159,18 +168,18 @@ class Teleoperation:
                     logger.warning("the way home was stopped: the enabling switch is released")
                     break
         finally:
-            self._arm.stop()
+            self._arm.release()
         self._arm.rest()
 
     # While the arm is moved.
 
     def _drive(self) -> None:
         with ExitStack() as ending:
-            # The arm is told to stop before time may run on without us; its rest takes time, so we leave first.
+            # The arm is let go before time may run on without us; its rest takes time, so we leave first.
             clock = self._open_clock()
             ending.callback(clock.close)
             self._arm.start()
-            ending.callback(self._arm.stop)
+            ending.callback(self._arm.release)
             self._announce(self.stage)
             self._follow(clock)
         self._announce("saving" if self._recording.running else self.stage)
@@ -207,9 +216,18 @@ class Teleoperation:
             actions = steering.action[None].astype(float)
             self._arm.send(integrate_deltas(arm.commanded, actions, due_ns + period_ns, period_ns))
             self._tell(steering)
-            if self._rig.lab is not None and self._recording.running:
-                if not self._recording.wait(lambda status: status.stamp_ns >= now_ns, LOCKSTEP_TIMEOUT_S):
-                    raise UserError(f"the recorder has not answered for {LOCKSTEP_TIMEOUT_S:.0f} s; look at its log")
+            if self._recording.running:
+                self._stay_with_recorder(now_ns)
+
+    def _stay_with_recorder(self, told_ns: int) -> None:
+        """In the lab until it has dealt with what was told. Raises UserError where it says nothing any more."""
+        if self._rig.lab is not None:
+            heard = self._recording.wait(lambda status: status.stamp_ns >= told_ns, LOCKSTEP_TIMEOUT_S)
+        else:
+            heard = self._recording.silent_s < SILENT_S
+        if not heard:
+            self._recording.update(None)
+            raise UserError("the recorder says nothing any more, and its episode is lost; look at its log")
 
     def _steering(self, now_ns: int, command: TeleopCommand, driven: bool, gripper: float | None = None) -> Steering:
         action = np.append(command.delta, command.gripper if gripper is None else gripper).astype(np.float32)

@@ -13,7 +13,6 @@ from pathlib import Path
 from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
-from robosteer_ros.hardware.station import Station
 from robosteer_ros.messages import Stamps
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.raw_log import RawLog
@@ -28,6 +27,7 @@ from robosteer_ros.ros import (
     sensor_msgs,
     std_srvs,
 )
+from robosteer_ros.station import GraphStation
 from robosteer_ros.steering import RecordingStatus, Steering
 
 #: Writing the end of a long episode to a slow disk; a service that waits longer says so.
@@ -58,7 +58,7 @@ class RecorderNode(rig_node.RigNode):
         self.resources.callback(self.destroy_lifecycle_publisher, self._status)
 
     def activate(self) -> None:
-        self._station = self.running.enter_context(Station(self.rig))
+        self._station = self.running.enter_context(GraphStation(self, self.rig, None))
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         worker = threading.Thread(target=self._serve, name="recorder", daemon=True)
         worker.start()

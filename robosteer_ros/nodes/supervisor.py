@@ -16,6 +16,7 @@ from robosteer_ros.bringup import GraphSettings, processes_of
 from robosteer_ros.node_process import NodeProcess, WatchedProcess
 from robosteer_ros.ros import (
     DurabilityPolicy,
+    Executor,
     Future,
     LoggingSeverity,
     Node,
@@ -181,9 +182,9 @@ def _described(text: str):
 
 
 @contextmanager
-def spinning(node: Node) -> Iterator[None]:
-    """The node's callbacks are called, in a thread of their own; at the end it is off the graph."""
-    executor = SingleThreadedExecutor()
+def spinning(node: Node, executor: Executor | None = None) -> Iterator[None]:
+    """The node's callbacks are called, in a thread of their own or by `executor`; at the end it is off the graph."""
+    executor = executor or SingleThreadedExecutor()
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin, name="supervisor", daemon=True)
     thread.start()

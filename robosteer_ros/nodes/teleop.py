@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from robosteer_core.runtime.clock import MonotonicClock, rig_clock
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros.hardware.arm.client import ArmClient
+from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.hardware.teleop.devices import DEVICES, open_device
-from robosteer_ros.messages import Stamps
+from robosteer_ros.messages import Stamps, report
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.ros import (
     DurabilityPolicy,
@@ -17,13 +17,14 @@ from robosteer_ros.ros import (
     QoSProfile,
     diagnostic_msgs,
     sensor_msgs,
-    std_msgs,
     std_srvs,
 )
 from robosteer_ros.steering import RecordingStatus
 from robosteer_ros.teleoperation import Recording, Teleoperation
 
 DIAGNOSTICS_PERIOD_S = 1.0
+#: As whom the arm is commanded.
+SOURCE = "teleop"
 
 
 class TeleopNode(rig_node.RigNode):
@@ -46,7 +47,7 @@ class TeleopNode(rig_node.RigNode):
 
     def activate(self) -> None:
         rig = self.rig
-        arm = ArmClient(rig)
+        arm = GraphArm(self, rig, SOURCE)
         self.running.callback(arm.close)
         self._recording = Recording()
         now_ns = MonotonicClock().now_ns
@@ -86,14 +87,10 @@ class TeleopNode(rig_node.RigNode):
         if self._recording.status is not None and self._recorder.get_publisher_count() == 0:
             self.get_logger().error("the recorder has gone")
             self._recording.update(None)
-        level, values = diagnostic_msgs.msg.DiagnosticStatus, {"ticks": self._loop.ticks, "late_ticks": self._loop.late_ticks}
-        status = level(
-            level=level.ERROR if self._loop.stage == "fault" else level.OK, name="teleop", message=self._loop.stage,
-            hardware_id=self.value("device"),
-            values=[diagnostic_msgs.msg.KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )  # fmt: skip
-        header = std_msgs.msg.Header(stamp=self.get_clock().now().to_msg())
-        self._health.publish(diagnostic_msgs.msg.DiagnosticArray(header=header, status=[status]))
+        stage, level = self._loop.stage, diagnostic_msgs.msg.DiagnosticStatus
+        values = {"device": self.value("device"), "ticks": self._loop.ticks, "late_ticks": self._loop.late_ticks}
+        now = self.get_clock().now().to_msg()
+        self._health.publish(report(now, self.get_name(), stage, values, level.ERROR if stage == "fault" else level.OK))
 
     def _end(self, thread: threading.Thread) -> None:
         self._loop.close()

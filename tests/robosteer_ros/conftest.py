@@ -12,7 +12,7 @@ from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros.hardware.arm.client import ArmClient
 
-sys.path.insert(0, str(Path(__file__).parent))  # drawn_camera
+sys.path.insert(0, str(Path(__file__).parent))  # drawn_camera, operator_hand
 
 #: A little less than the time to the next tick, so that each pose is reached by then.
 PERIOD_NS = 66_000_000

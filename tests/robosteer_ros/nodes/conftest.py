@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 
 from robosteer_ros import ros
 from robosteer_ros.arm_graph import GraphArm
-from robosteer_ros.ros import MultiThreadedExecutor, create_node
+from robosteer_ros.ros import MultiThreadedExecutor, create_node, lifecycle_msgs
 
 
 @contextmanager
@@ -46,6 +47,22 @@ def caller():
     spinning.join()
     node.destroy_node()
     ros.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def await_active(caller):
+    """A function that returns when the lifecycle node of this name is active."""
+
+    def wait(name):
+        client = caller.create_client(lifecycle_msgs.srv.GetState, f"{name}/get_state")
+        assert client.wait_for_service(60), f"there is no node {name}"
+        deadline = time.monotonic() + 60
+        while client.call(lifecycle_msgs.srv.GetState.Request(), 10).current_state.label != "active":
+            assert time.monotonic() < deadline, f"{name} does not become active"
+            time.sleep(0.05)
+        caller.destroy_client(client)
+
+    return wait
 
 
 @pytest.fixture(scope="module")

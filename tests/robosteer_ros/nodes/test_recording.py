@@ -1,0 +1,153 @@
+"""Teleoperation and recorder as nodes of a graph; the test is the operator's hand."""
+
+import time
+from contextlib import ExitStack
+
+import av
+import numpy as np
+import pytest
+from operator_hand import DELTA, MS, TASK, await_stage, begin, demonstrate
+
+from robosteer_core.episodes.check import check
+from robosteer_core.episodes.reader import Dataset
+from robosteer_core.episodes.writer import DatasetWriter
+from robosteer_core.rig import load_rig
+from robosteer_core.runtime.clock import RANKS, LabClock
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_core.runtime.runner import tick_ns
+from robosteer_core.runtime.teleop_link import TeleopLink
+from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.ros import Parameter, rcl_interfaces, std_srvs
+
+
+@pytest.fixture(scope="module")
+def rig_file(new_rig):
+    cameras = [camera.model_dump() | {"width": 160, "height": 120} for camera in load_rig("lab").cameras]
+    return new_rig(cameras=cameras)
+
+
+@pytest.fixture(scope="module")
+def graph(rig_file, start, start_lab, start_node, await_active):
+    """The lab, its cameras and its arm on the graph; what records comes with the tests."""
+    with ExitStack() as running:
+        running.enter_context(start_lab(rig_file))
+        running.enter_context(start("sim", "cameras", "--rig", str(rig_file), line="cameras"))
+        for camera in ("front", "wrist"):
+            running.enter_context(start_node("camera", rig_file, "-r", f"__node:={camera}_camera"))
+        running.enter_context(start_node("arm", rig_file))
+        for name in ("front_camera", "wrist_camera", "arm"):
+            await_active(name)
+        yield
+
+
+@pytest.fixture
+def teleop(graph, rig_file, start_node, await_active):
+    with start_node("teleop", rig_file) as process:
+        await_active("teleop")
+        yield process
+
+
+@pytest.fixture
+def start_recorder(graph, rig_file, start_node):
+    """A function that starts a recorder's process on a dataset."""
+    return lambda folder: start_node("recorder", rig_file, "-p", f"task:={TASK}", "-p", f"dataset:={folder}")
+
+
+@pytest.fixture
+def ask(caller):
+    """`ask("recorder/start")` calls a Trigger and gives (success, message)."""
+    clients = []
+
+    def ask(name):
+        clients.append(caller.create_client(std_srvs.srv.Trigger, name))
+        assert clients[-1].wait_for_service(60), f"nobody serves {name}"
+        answer = clients[-1].call(std_srvs.srv.Trigger.Request(), 120)
+        return answer.success, answer.message
+
+    yield ask
+    for client in clients:
+        caller.destroy_client(client)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_way_home_goes_on_only_while_the_enabling_switch_is_held(teleop, rig, caller, held):
+    with LabLink(rig.lab.control, "test") as lab:
+        lab.reset(TASK, 0)
+    device, arm = TeleopLink(rig), GraphArm(caller, rig, None)
+    await_stage(device, "waiting")
+    away = np.abs(arm.state().joint_positions - rig.arm.home_joint_positions_rad).max()
+    clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+    device.publish(np.zeros(6), 0.0, held, clock.now_ns(), ["home"])
+    deadline = time.monotonic() + 60
+    # Time stands: the arm is asked to stop before it can have gone far.
+    while arm.status()["motion"] != ("home" if held else "stop"):
+        device.publish(np.zeros(6), 0.0, held, clock.now_ns())
+        assert time.monotonic() < deadline
+    while arm.status()["motion"] is not None:
+        device.publish(np.zeros(6), 0.0, held, clock.sleep_until_ns(clock.now_ns() + 10 * MS))
+        assert time.monotonic() < deadline
+    clock.close()
+    left = np.abs(arm.state().joint_positions - rig.arm.home_joint_positions_rad).max()
+    assert away > 0.02 and (left < 0.005 if held else left > 0.9 * away)
+    arm.close()
+    device.close()
+
+
+def test_an_episode_begins_and_ends_by_services_and_can_be_looked_at(teleop, start_recorder, rig, ask, tmp_path):
+    folder = tmp_path / "demonstrations"
+    with start_recorder(folder), LabLink(rig.lab.control, "test") as lab:
+        device = TeleopLink(rig)
+        await_stage(device, "ready")
+        assert ask("recorder/review") == (False, f"there is no episode in {folder} yet")
+        assert ask("recorder/keep") == (False, "no episode is running; the recorder is ready")
+        lab.reset(TASK, 0, hold=True)
+        clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+        assert ask("recorder/start")[0]
+        await_stage(device, "recording")
+        assert "is recording" in ask("recorder/start")[1]
+        for tick in range(1, 4):
+            device.publish(DELTA, 1.0, True, clock.sleep_until_ns(tick_ns(clock.now_ns(), 1, 15)))
+        success, said = ask("recorder/keep")
+        clock.close()
+        assert success and said.startswith("ready: 1 episodes kept, 0 discarded, 1 in")
+        await_stage(device, "ready")
+        film = ask("recorder/review")[1]
+        with av.open(film) as container:
+            assert sum(1 for _ in container.decode(video=0)) == len(Dataset(folder)) >= 2
+        device.close()
+
+
+def test_a_recorder_killed_in_an_episode_leaves_the_earlier_ones_and_the_arm_at_rest(teleop, start_recorder, rig, caller, tmp_path):
+    folder = tmp_path / "demonstrations"
+    device = TeleopLink(rig)
+    with start_recorder(folder) as process:
+        demonstrate(rig, device, ticks=4, verdict="keep")
+        begin(rig, device, LabLink(rig.lab.control, "test"))
+        process.kill()
+        process.wait()
+    await_stage(device, "waiting")
+    arm = GraphArm(caller, rig, None)
+    arm.rest()
+    arm.close()
+    assert check(folder).problems == [] and [episode.length for episode in Dataset(folder).episodes] == [4]
+    with start_recorder(folder):
+        demonstrate(rig, device, ticks=3, verdict="keep")
+        await_stage(device, "ready")
+    assert [episode.length for episode in Dataset(folder).episodes] == [4, 3]
+    # The last frame may still have been in its encoder.
+    assert [episode.length for episode in Dataset(folder / "interrupted").episodes] in ([1], [2])
+    assert sorted(path.name for path in (folder / "raw").iterdir()) == ["episode_000000", "episode_000001", "interrupted_000"]
+    device.close()
+
+
+def test_a_dataset_of_another_contract_is_refused_in_words(start_recorder, new_rig, caller, await_active, tmp_path):
+    other = load_rig(new_rig(rates={"policy_hz": 10}))
+    DatasetWriter(tmp_path / "other", other).close()
+    with start_recorder(tmp_path / "mine"):
+        await_active("recorder")
+        client = caller.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
+        assert client.wait_for_service(60)
+        given = [Parameter("dataset", value=str(tmp_path / "other")).to_parameter_msg()]
+        result = client.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), 60).result
+        caller.destroy_client(client)
+    assert not result.successful and "another contract" in result.reason and "fps: 10 in the dataset, 15 in the rig" in result.reason
