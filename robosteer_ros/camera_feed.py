@@ -23,8 +23,8 @@ _RETRY_S, _SLICE_S, _FIRST_S = 0.5, 0.25, 5.0
 class CameraFeed:
     """Starts the camera, passes every frame on, and starts it anew when frames stop: one that was unplugged goes on by itself.
 
-    `trouble` is why none come, in the driver's words, empty while they do; `missing` says that the camera cannot even be
-    started. `passed` counts frames passed on, `missed` the numbers between them that were not, `interruptions` how often
+    `trouble` is why none come, in the driver's words, empty while they do; `silent` says that the camera is there all the same.
+    `passed` counts frames passed on, `missed` the numbers between them that were not, `interruptions` how often
     frames have ceased to come.
     """
 
@@ -34,7 +34,7 @@ class CameraFeed:
         self._writer: FrameWriter | None = None
         self._stopping, self._known = threading.Event(), threading.Event()
         self.newest: Frame | None = None
-        self.trouble, self.missing = "", False
+        self.trouble, self.silent = "", False
         self.passed = self.missed = self.interruptions = 0
 
     @property
@@ -59,16 +59,16 @@ class CameraFeed:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            missing = True
+            started = False
             try:
                 self._driver.start()
+                started = True
                 try:
-                    missing = False
                     self._pass_on()
                 finally:
                     self._driver.stop()
             except Exception as error:  # whatever it is, nobody else takes the camera again
-                self._complain(error, missing)
+                self._complain(error, silent=started and isinstance(error, CameraError))
                 self._stopping.wait(_RETRY_S)
 
     def _pass_on(self) -> None:
@@ -95,7 +95,7 @@ class CameraFeed:
             self._writer = FrameWriter(self._segment, wanted, SLOTS)
         if self.trouble:
             logger.info("camera %r gives frames again", self._camera.name)
-            self.trouble, self.missing = "", False
+            self.trouble, self.silent = "", False
             self._writer.say("")
         self._writer.write(frame.stamp_ns, frame.number, frame.colour, frame.depth)
         if self.newest is not None:
@@ -104,11 +104,11 @@ class CameraFeed:
         self.passed += 1
         self._known.set()
 
-    def _complain(self, error: Exception, missing: bool) -> None:
+    def _complain(self, error: Exception, silent: bool) -> None:
         self.interruptions += not self.trouble
-        if not self.trouble or missing != self.missing:  # the words change all the time
+        if not self.trouble or silent != self.silent:  # the words change all the time
             logger.warning("%s", error, exc_info=not isinstance(error, UserError))
-        self.trouble, self.missing = str(error), missing
+        self.trouble, self.silent = str(error), silent
         if self._writer is not None:
             self._writer.say(self.trouble)
         self._known.set()

@@ -23,8 +23,8 @@ from robosteer_ros.hardware.serial_camera import SerialCamera
 logger = logging.getLogger(__name__)
 
 _WAIT_MS = 100
-#: Frame sets kept for `next`; the SDK lends 16.
-_KEPT = 4
+#: Frame sets on their way to us, and kept for `next`. The SDK lends 16.
+_QUEUED, _KEPT = 8, 4
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,13 @@ class RealSense:
         self._frame: Frame | None = None
         self._stopping = threading.Event()
         source = self._open()
-        config = rs.config()
+        # The pipeline's own queue holds one set: a process that is kept waiting for a frame's time would lose it.
+        config, self._queue = rs.config(), rs.frame_queue(_QUEUED)
         pipeline = source.pipeline(config)
         config.enable_stream(rs.stream.depth, camera.width, camera.height, rs.format.z16, camera.fps)
         config.enable_stream(rs.stream.color, camera.width, camera.height, rs.format.rgb8, camera.fps)
         try:
-            profile = pipeline.start(config)
+            profile = pipeline.start(config, self._queue)
         except RuntimeError as error:
             source.end()
             raise CameraError(
@@ -158,7 +159,7 @@ class RealSense:
     def _receive(self) -> None:
         while not self._stopping.is_set():
             try:
-                came, frames = self._pipeline.try_wait_for_frames(_WAIT_MS)
+                came, frames = self._queue.try_wait_for_frame(_WAIT_MS)
                 if came:
                     self._take(frames.as_frameset(), time.monotonic_ns())
             except RuntimeError as error:  # the SDK has no other kind

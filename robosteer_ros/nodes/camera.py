@@ -106,7 +106,7 @@ class CameraNode(RigNode):
         if self._refused:
             level, words = _Level.WARN, f"no transform: {self._refused}"
         if feed.trouble:
-            level, words = _Level.ERROR if feed.missing else _Level.STALE, feed.trouble
+            level, words = _Level.STALE if feed.silent else _Level.ERROR, feed.trouble
         self._diagnostics.publish(report(self.get_clock().now().to_msg(), self.get_fully_qualified_name(), words, values, level))
 
 

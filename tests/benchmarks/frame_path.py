@@ -134,7 +134,8 @@ def reader(rig_file: str, way: str, seconds: float) -> dict:
     )
     executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)
-    threading.Thread(target=executor.spin, daemon=True).start()
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
     with ExitStack() as stack:
         if way == "topics":
             cameras = [Topics(camera, node) for camera in rig.cameras]
@@ -167,6 +168,9 @@ def reader(rig_file: str, way: str, seconds: float) -> dict:
         taken = {c.name: camera.taken[mark:] for c, camera, mark in zip(rig.cameras, cameras, marks)}
         received = len(poses) - first
     executor.shutdown()
+    spinning.join()
+    node.destroy_node()
+    ros.try_shutdown()
     return {
         "latencies_ms": latencies, "late": late, "ticks": ticks, "taken": taken, "poses": received, "seconds": took,
         "backend": ros.BACKEND,

@@ -10,8 +10,8 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import CameraError
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros.hardware import station
 from robosteer_ros.hardware.realsense import RealSense
+from robosteer_ros.hardware.station import Station
 
 MS = 1_000_000
 TASK = "press the red button"
@@ -121,10 +121,9 @@ def test_an_unplugged_camera_is_named_and_comes_back_when_it_is_plugged_in(polic
     assert policy.advance().stamp_ns == policy.now_ns
 
 
-def test_a_frame_from_the_future_is_refused_by_the_station(cameras, rig, monkeypatch):
+def test_a_frame_from_the_future_is_refused_by_the_station(cameras, rig):
     """The driver cannot know what time it is; who asks for the frames of now can."""
-    monkeypatch.setattr(station, "ArmClient", lambda rig: LabLink(rig.lab.control, "no arm"))
-    with station.Station(rig) as eyes, LabLink(rig.lab.control, "policy", 2) as link:
+    with Station(rig, arm=lambda rig: LabLink(rig.lab.control, "no arm")) as eyes, LabLink(rig.lab.control, "policy", 2) as link:
         now_ns = link.wait(link.reset(TASK, 0)["now_ns"] + 100 * MS).now_ns
         assert eyes.frames(now_ns)["front"].stamp_ns == now_ns
         link.fault("camera_skew", camera="front", clock_ms=40)
