@@ -43,7 +43,7 @@ _AT_WORK = {"configure": "configuring", "activate": "activating", "deactivate": 
 class NodeProcess:
     """What is started: `nodes` are the lifecycle nodes in it, in the order in which they are configured and activated.
 
-    What is in a later `stage` is activated when all of the earlier ones are active, or given up.
+    What is in a later `stage` is activated when all of the earlier ones are active, or one of their nodes has refused.
     """
 
     name: str
@@ -84,7 +84,7 @@ class WatchedProcess:
 
     Args:
         gate: opens when nodes may be configured.
-        before: what has to be settled before the nodes are activated.
+        before: what has to be active, or have been tried, before the nodes are activated.
         changed: called with every change of what is told here, from the thread.
     """
 
@@ -96,7 +96,7 @@ class WatchedProcess:
         self.state, self.words = "waiting", ""
         self.starts, self.falls = 0, 0
         self.since_s = time.monotonic()
-        self.settled = threading.Event()
+        self.tried, self.at_rest = threading.Event(), threading.Event()
         self._graph, self._gate, self._before, self._changed = graph, gate, before, changed
         self._logs = logs
         self._ending, self._hurry = threading.Event(), threading.Event()
@@ -117,12 +117,18 @@ class WatchedProcess:
         """Start the process, and bring its nodes up once the gate is open. Again after it has been given up."""
         if self._thread is None or not self._thread.is_alive():
             self.falls = 0
+            self.at_rest.clear()
             # Linux ends the process together with the thread that has started it, whatever ends that.
             self._thread = threading.Thread(target=self._live, name=self.process.name, daemon=True)
             self._thread.start()
 
+    @property
+    def begun(self) -> bool:
+        return self._thread is not None
+
     def end(self, hurry: bool = False) -> None:
-        """Deactivate the nodes and end the process; in a hurry without the first. Does not wait: `join` does."""
+        """Deactivate the nodes and end the process; in a hurry without the first. Does not wait: `at_rest` is set after the first,
+        and `join` waits for both."""
         self._ending.set()
         if hurry:
             self._hurry.set()
@@ -146,15 +152,16 @@ class WatchedProcess:
                     if self.falls == TRIES:
                         self._end_process()
                         self._tell("given up", f"after {TRIES} tries: {fall}")
+                        self.tried.set()
                         return
                     self._pause(str(fall))
         except _Ends:
             self._deactivate()
         finally:
+            self.at_rest.set()
             self._end_process()
             if self.state != "given up":
                 self._tell("ended")
-            self.settled.set()
 
     def _tell(self, state: str, words: str = "") -> None:
         if (state, words) != (self.state, self.words):
@@ -172,6 +179,7 @@ class WatchedProcess:
     def _pause(self, words: str) -> None:
         """Before the next try, longer each time; the first one follows at once."""
         self._tell("paused", words)
+        self.tried.set()  # what comes later need not wait for the next tries as well
         if self.falls > 1 and self._ending.wait(min(LONGEST_PAUSE_S, 0.5 * 2 ** (self.falls - 1))):
             raise _Ends
 
@@ -179,13 +187,13 @@ class WatchedProcess:
         for node in self.process.nodes:
             self._go(node, "configure")
         for other in self._before:
-            self._wait(other.settled)
+            self._wait(other.tried)
         for node in self.process.nodes:
             self._go(node, "activate")
         if self._logs is None:
             self.starts += 1
         self._tell("active")
-        self.settled.set()
+        self.tried.set()
 
     def _watch(self) -> None:
         """Until something has to be done; the nodes are active."""

@@ -94,7 +94,10 @@ class Supervisor(Node):
             for watched in members:
                 watched.end()
             for watched in members:
-                watched.join()
+                if watched.begun:
+                    watched.at_rest.wait()
+        for watched in self.watched:
+            watched.join()
 
     def hurry(self) -> None:
         """End every process at once, without asking anybody; for who is tired of waiting for `finish`. The arm's process
@@ -105,7 +108,7 @@ class Supervisor(Node):
     @property
     def is_settled(self) -> bool:
         """Everything is active, or given up."""
-        return all(watched.settled.is_set() for watched in self.watched)
+        return all(watched.state in ("active", "given up") for watched in self.watched)
 
     @property
     def given_up(self) -> list[WatchedProcess]:
