@@ -6,14 +6,21 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robosteer_core.rig import load_rig
+from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros import ros
+from robosteer_ros.messages import values_of
+from robosteer_ros.nodes.supervisor import LATCHED, spinning
+from robosteer_ros.ros import diagnostic_msgs, geometry_msgs, std_srvs
 
 PATIENCE_S = 120
+TASK = "touch the red button"
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +80,80 @@ def gone(pids):
         time.sleep(0.05)
 
 
-def test_from_nothing_to_the_graph_back_after_a_kill_and_down_in_order(up):
-    with up("--only", "cameras,arm") as (process, read):
-        lines = read("up after")
-        active = [line.split("]: ")[1].strip() for line in lines if line.rstrip().endswith(": active")]
-        assert sorted(active[:2]) == ["front_camera: active", "wrist_camera: active"] and active[2:] == ["arm: active"]
+class Watcher:
+    """What the arm does, and a hand on the services."""
+
+    def __init__(self, node):
+        self._node, self._news = node, threading.Condition()
+        self.position, self.mode = None, ""
+        node.create_subscription(geometry_msgs.msg.PoseStamped, "arm/pose", self._see, 100)
+        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "arm/status", self._hear, LATCHED)
+
+    def _see(self, message):
+        with self._news:
+            at = message.pose.position
+            self.position = np.array([at.x, at.y, at.z])
+            self._news.notify_all()
+
+    def _hear(self, message):
+        with self._news:
+            self.mode = values_of(message)["mode"]
+            self._news.notify_all()
+
+    def moved(self, from_where, by_m):
+        """Whether the arm gets so far away, within 3 s of the wall."""
+        with self._news:
+            return self._news.wait_for(lambda: np.linalg.norm(self.position - from_where) > by_m, 3)
+
+    def until(self, modes):
+        with self._news:
+            assert self._news.wait_for(lambda: self.mode in modes, PATIENCE_S), f"{self.mode} instead of {modes}"
+
+    def call(self, service):
+        """Until it succeeds: after a kill DDS takes the dead server for alive for some seconds, and a request to it is lost."""
+        client, answer, deadline = self._node.create_client(std_srvs.srv.Trigger, service), None, time.monotonic() + PATIENCE_S
+        while answer is None or not answer.success:
+            assert time.monotonic() < deadline, answer
+            assert client.wait_for_service(PATIENCE_S)
+            answer = client.call(std_srvs.srv.Trigger.Request(), 10)
+
+
+@pytest.fixture
+def watcher():
+    ros.init(args=["test"], signal_handler_options=ros.SignalHandlerOptions.NO)
+    node = ros.create_node("watcher")
+    with spinning(node):
+        yield Watcher(node)
+    ros.try_shutdown()
+
+
+def test_from_nothing_to_a_policy_that_moves_the_arm_which_holds_while_killed_nodes_come_back_and_down_in_order(
+    up, watcher, rig_file, tmp_path
+):
+    (tmp_path / "parameters.yaml").write_text(f"policy: {{ros__parameters: {{instruction: {TASK}}}}}")
+    words = ("--only", "cameras,arm,policy", "--policy", "scripted", "--params-file", str(tmp_path / "parameters.yaml"))
+    with up(*words) as (process, read), ExitStack() as stack:
+        active = [line.split("]: ")[1].strip() for line in read("up after") if line.rstrip().endswith(": active")]
+        assert sorted(active[:2]) == ["front_camera: active", "wrist_camera: active"] and active[2:] == ["arm: active", "policy: active"]
+        lab = stack.enter_context(LabLink(load_rig(rig_file).lab.control, "test"))
         started = children(process.pid)
-        parts = ("sim serve", "sim cameras", "nodes.camera", "nodes.arm")
-        assert [sum(part in words for words in started.values()) for part in parts] == [1, 1, 2, 1]
-        os.kill(next(pid for pid, words in started.items() if "nodes.arm" in words), signal.SIGKILL)
-        assert any("killed by SIGKILL" in line for line in read("arm: active"))
+        # Without commands the watchdog stops the arm, without its process the robot does: at rest, or by a reflex.
+        for killed, modes in (("policy", ("stopped",)), ("arm", ("idle", "fault"))):
+            watcher.call("arm/recover")
+            lab.reset(TASK, 0)
+            home = watcher.position
+            watcher.call("policy/start")
+            assert watcher.moved(home, 0.01)
+            os.kill(next(pid for pid, words in children(process.pid).items() if f"nodes.{killed}" in words), signal.SIGKILL)
+            assert any("killed by SIGKILL" in line for line in read(f"{killed}: active"))
+            watcher.until(modes)
+            assert not watcher.moved(watcher.position, 1e-3), "nothing that comes back moves the arm"
         started |= children(process.pid)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.wait(PATIENCE_S) == 0
-        ended = [line.split("]: ")[1] for line in rest.splitlines() if line.endswith(": ended")]
-        assert ended[0] == "arm: ended" and sorted(ended[1:]) == ["front_camera: ended", "wrist_camera: ended"]
+        order = [line.split("]: ")[1] for line in rest.splitlines() if line.endswith(": deactivating")]
+        assert order[:2] == ["policy: deactivating", "arm: deactivating"] and len(order) == 4
         gone(started)
 
 
