@@ -22,6 +22,17 @@ QUIET_S, MOST_S = 0.5, 5.0
 SpinTime = Annotated[float, typer.Option("--spin-time", help="seconds without anything new after which the graph is known")]
 
 
+def await_graph(node, quiet_s: float = QUIET_S) -> None:
+    """Return when `node` has found nothing new for this long: peers are found one by one, later on a loaded machine."""
+    began = changed = time.monotonic()
+    known = None
+    while time.monotonic() < min(changed + quiet_s, began + MOST_S):
+        found = node.get_node_names_and_namespaces(), node.get_topic_names_and_types()
+        if found != known:
+            known, changed = found, time.monotonic()
+        time.sleep(0.02)
+
+
 @contextmanager
 def _joined(spin_time: float = QUIET_S) -> Iterator:
     """A node that others do not list, once it knows the graph; KeyboardInterrupt ends the command quietly."""
@@ -32,13 +43,7 @@ def _joined(spin_time: float = QUIET_S) -> Iterator:
     ros.init(args=["--ros-args", "--log-level", "warn"])
     watcher = ros.create_node(f"_robosteer_{os.getpid()}", start_parameter_services=False)
     try:
-        began = changed = time.monotonic()
-        known = None
-        while time.monotonic() < min(changed + spin_time, began + MOST_S):
-            found = watcher.get_node_names_and_namespaces(), watcher.get_topic_names_and_types()
-            if found != known:
-                known, changed = found, time.monotonic()
-            time.sleep(0.02)
+        await_graph(watcher, spin_time)
         yield watcher
     except (KeyboardInterrupt, ros.ExternalShutdownException):
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -80,19 +80,25 @@ class PolicyRun(threading.Thread):
         self._ended(self)
 
     def _drive(self, opened: ExitStack) -> None:
-        station, wishes = self._station, self._wishes
-        act, truth = self._act(), self._truth(opened)
+        station, wishes, lab = self._station, self._wishes, None
+        if station.rig.lab is not None:
+            lab = opened.enter_context(LabLink(station.rig.lab.control, "run"))
+        truth = _unknown if lab is None else lab.truth
         self._begin = lambda words: self._policy.begin(Trial(policy="policy", task=words, seed=wishes.seed), truth)
         # From the last to the first: the arm has held and is released before lab time may go on without us, and rests after it.
         opened.callback(station.arm.rest)
         clock = rig_clock(station.rig, "policy")
         opened.callback(clock.close)
         runner = PolicyRunner(
-            station.rig, clock, station.arm, lambda stamp_ns, _: station.observe(stamp_ns, self._instruction()), act,
+            station.rig, clock, station.arm, lambda stamp_ns, _: station.observe(stamp_ns, self._instruction()), self._act(),
             wishes.executed or self._policy.executed, self._policy.charged,
         )  # fmt: skip
         self.statistics = runner.statistics
-        station.arm.start()
+        # The lab's robot tells no state while time stands, but for a scene that waits for the first motion: a run in that
+        # one repeats exactly.
+        waits = lab is None or lab.status()["frozen"]
+        with nullcontext() if waits else clock.away():
+            station.arm.start()
         opened.callback(self._let_go, runner)
         self.begun.set()
         runner.run("", wishes.seconds, self._stopping.is_set)
@@ -115,13 +121,6 @@ class PolicyRun(threading.Thread):
 
         return following
 
-    def _truth(self, opened: ExitStack) -> Callable[[], dict]:
-        """The lab's, for scripted policies. On a real arm nobody knows it."""
-        lab = self._station.rig.lab
-        if lab is not None:
-            return opened.enter_context(LabLink(lab.control, "truth")).truth
 
-        def unknown() -> dict:
-            raise UserError("this policy asks for the ground truth, which only the simulated lab has; choose another policy")
-
-        return unknown
+def _unknown() -> dict:
+    raise UserError("this policy asks for the ground truth, which only the simulated lab has; choose another policy")

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from robosteer_ros.nodes.supervisor import Supervisor
 
 DISCOVERY_S = 0.5
-"""Nodes that run already are known after this time."""
+"""The nodes that run are known when nothing new was found for this time."""
+BESIDE_S = 1.5
+"""The same where there are such nodes, probably: one that is overlooked is started twice."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURS = {"active": "green", "given up": "red", "silent": "red", "ended": "dim"}
 
@@ -72,7 +74,8 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
     wanted = processes_of(rig, settings)
     with ExitStack() as stack:
         alone = stack.enter_context(_alone(settings.namespace))
-        running = _running(settings.namespace)
+        parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
+        running = _running(settings.namespace, DISCOVERY_S if parts else BESIDE_S)
         if not missing_only:
             cure = "end it, or give another namespace and another rig"
             if not alone:
@@ -86,7 +89,6 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
         stack.enter_context(spinning(supervisor))
         stack.callback(supervisor.finish)
         supervisor.begin()  # they import while the lab starts
-        parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
         lab = stack.enter_context(lab_processes(settings.rig, rig, settings.logs, parts))
         stack.callback(supervisor.finish)  # once more: before the lab ends
         for part, (_, line) in lab.items():
@@ -95,13 +97,14 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
         yield RunningGraph(supervisor, {part: child for part, (child, _) in lab.items()})
 
 
-def _running(namespace: str) -> set[str]:
+def _running(namespace: str, quiet_s: float) -> set[str]:
     """Names of the nodes that are in the namespace already."""
     from robosteer_ros import ros
+    from robosteer_ros.graph_commands import await_graph
 
     watcher = ros.create_node(f"_robosteer_{os.getpid()}", namespace=namespace or None, start_parameter_services=False)
     try:
-        time.sleep(DISCOVERY_S)
+        await_graph(watcher, quiet_s)
         return {name for name, where in watcher.get_node_names_and_namespaces() if where == watcher.get_namespace()}
     finally:
         watcher.destroy_node()

@@ -29,6 +29,11 @@ class Clock(ABC):
         """Around a blocking call that another machine answers (`gripper`)."""
         yield
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Around something that takes the rig's time, and needs it to run meanwhile."""
+        yield
+
     def close(self) -> None:
         """Take no part any longer."""
 
@@ -65,6 +70,14 @@ class LabClock(Clock):
     @contextmanager
     def external(self, event: str) -> Iterator[None]:
         self._link.external(event)
+        try:
+            yield
+        finally:
+            self.sleep_until_ns(0)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        self._link.leave()
         try:
             yield
         finally:

@@ -33,7 +33,7 @@ class PolicyNode(RigNode):
 
     def __init__(self, **options) -> None:
         super().__init__("policy", **options)
-        then = "; taken when the node is configured"
+        then = "; taken when the node is configured, and when a run starts"
         self.declare("policy", "", f"checkpoint folder, ws://host:port, or the name of an installed policy{then}", read_only=False)
         self.declare("adapter", "", f"adapter folder, empty for none{then}", read_only=False)
         then = "; taken when a run starts"
@@ -42,6 +42,7 @@ class PolicyNode(RigNode):
         self.declare("seconds", 0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{then}", read_only=False)
         self.declare("seed", 0, f"of the policy's noise{then}", read_only=False)
         self._policy: TrialPolicy | None = None
+        self._loaded: PolicySpec | None = None
         self._station: GraphStation | None = None
         self._run: PolicyRun | None = None
         self._runs, self._instruction = 0, str(self.value("instruction")).strip()
@@ -62,16 +63,29 @@ class PolicyNode(RigNode):
     # The node's life.
 
     def configure(self) -> None:
+        self.resources.callback(self._forget_policy)
+        self._load()
+        self._tell()
+
+    def _load(self) -> None:
+        """The policy that the parameters name, unless it is the one that is there. Raises UserError, and that one stays."""
         name, adapter = str(self.value("policy")), str(self.value("adapter"))
         if not name:
             raise UserError("the parameter `policy` is empty: give a checkpoint folder, ws://host:port or the name of a policy")
+        spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None)
+        if spec == self._loaded:
+            return
         began = time.perf_counter()
         self.get_logger().info(f"loading {name}{f' with the adapter {adapter}' if adapter else ''}")
-        spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None)
-        self._policy = load_trial_policy(spec, self.rig)
-        self.resources.callback(self._policy.close)
+        policy = load_trial_policy(spec, self.rig)
+        self._forget_policy()
+        self._policy, self._loaded = policy, spec
         self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
-        self._tell()
+
+    def _forget_policy(self) -> None:
+        if self._policy is not None:
+            self._policy.close()
+        self._policy = self._loaded = None
 
     def activate(self) -> None:
         self._station = self.running.enter_context(GraphStation(self, self.rig, "policy"))
@@ -84,7 +98,7 @@ class PolicyNode(RigNode):
         self._tell()
 
     def clean_up(self) -> None:
-        self._policy = None
+        self._forget_policy()
         self._tell()
 
     # What others ask.
@@ -120,6 +134,7 @@ class PolicyNode(RigNode):
             raise UserError("the policy runs already: policy/stop ends the run")
         if not self._instruction:
             raise UserError("there is no instruction: publish one on policy/instruction, or set the parameter `instruction`")
+        self._load()
         wishes = Wishes(float(self.value("seconds")) or math.inf, int(self.value("executed")), int(self.value("seed")))
         self._runs += 1
         self._run = PolicyRun(self._policy, self._station, lambda: self._instruction, wishes, self._take, self._run_ended)
@@ -167,7 +182,9 @@ class PolicyNode(RigNode):
     def _report(self) -> diagnostic_msgs.msg.DiagnosticArray:
         run, running = self._run, self._running
         state = "unconfigured" if self._policy is None else "inactive" if self._station is None else "running" if running else "ready"
-        values = {"state": state, "policy": self.value("policy"), "adapter": self.value("adapter"), "instruction": self._instruction}
+        loaded = self._loaded
+        values = {"state": state, "policy": loaded.policy if loaded else "", "adapter": str(loaded.adapter or "") if loaded else "",
+                  "instruction": self._instruction}  # fmt: skip
         if run is not None:
             values |= {"run": self._runs, "outcome": run.outcome.value if run.outcome else "", "error": run.error}
             values |= run.statistics.summary()

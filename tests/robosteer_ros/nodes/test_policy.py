@@ -54,7 +54,7 @@ class Graph:
     def begin(self):
         """Configure, and activate once the other nodes are up, as the supervisor does."""
         assert self.node.trigger_configure() == ros.TransitionCallbackReturn.SUCCESS
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while self.node.trigger_activate() != ros.TransitionCallbackReturn.SUCCESS:
             assert time.monotonic() < deadline
 
@@ -197,3 +197,11 @@ def test_a_policy_that_cannot_be_had_is_refused_when_it_is_configured(others, ri
         assert not peers.node.start() and "no policy 'nowhere'" in capfd.readouterr().err
     finally:
         peers.close()
+
+
+def test_a_run_begins_also_where_no_scene_waits_for_it(graph, lab):
+    peers = graph(instruction=TASK, seconds=0.5)
+    lab.reset(TASK, 0)
+    for number in "12":
+        assert peers.call("start")[0]
+        assert peers.until(state="ready", run=number, outcome="over")["error"] == ""

@@ -1,0 +1,103 @@
+"""What somebody who runs a policy holds of its node: its services and its status."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from robosteer_core.errors import UserError
+from robosteer_ros.messages import values_of
+from robosteer_ros.ros import (
+    DurabilityPolicy,
+    Node,
+    Parameter,
+    QoSProfile,
+    diagnostic_msgs,
+    parameter_value_to_python,
+    rcl_interfaces,
+    std_srvs,
+)
+
+#: Wall seconds: for an answer of a node at work, for loading a policy, and of silence in a run.
+ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class PolicyConsole:
+    """The policy node, asked through its services and heard by its status. Another thread spins `node`.
+
+    Raises UserError where the node is not there, and where it refuses, in its words.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._news, self._status, self._heard_s = threading.Condition(), {}, time.monotonic()
+        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "policy/status", self._hear, LATCHED)
+        self._clients = {
+            name: node.create_client(kind, f"policy/{name}")
+            for name, kind in {
+                "start": std_srvs.srv.Trigger, "stop": std_srvs.srv.Trigger, "get_parameters": rcl_interfaces.srv.GetParameters,
+                "set_parameters": rcl_interfaces.srv.SetParameters,
+            }.items()
+        }  # fmt: skip
+
+    def require_rig(self, rig: str) -> None:
+        """Raises UserError where the node is of another rig."""
+        (found,) = self.get("rig")
+        if found != rig:
+            raise UserError(f"the policy node runs for rig {found!r}, not for {rig!r}: end its graph, or give another --namespace")
+
+    def get(self, *names: str) -> list[object]:
+        values = self._call("get_parameters", rcl_interfaces.srv.GetParameters.Request(names=list(names))).values
+        return [parameter_value_to_python(value) for value in values]
+
+    def set(self, **values: object) -> None:
+        given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        answer = self._call("set_parameters", rcl_interfaces.srv.SetParameters.Request(parameters=given))
+        if refused := [result.reason for result in answer.results if not result.successful]:
+            raise UserError(f"the policy node refuses its parameters: {'; '.join(refused)}")
+
+    def start(self) -> str:
+        """Begin a run, with the policy that the parameters name; its number, as the status tells it."""
+        answer = self._trigger("start", LOAD_TIMEOUT_S)
+        return answer.partition(":")[0].removeprefix("run ")
+
+    def stop(self) -> str:
+        """End the run; returns what came of it, when the arm has held and is released."""
+        return self._trigger("stop")
+
+    def follow(self, run: str, show: Callable[[dict[str, str]], None]) -> dict[str, str]:
+        """Show each status of a run until it has ended; returns the last."""
+        while True:
+            with self._news:
+                heard_s = self._heard_s
+                self._news.wait_for(lambda: self._heard_s > heard_s, 0.5)
+                status, silent_s = dict(self._status), time.monotonic() - self._heard_s
+            if silent_s > SILENT_S:
+                raise UserError(f"the policy node has said nothing for {SILENT_S:.0f} s; without it the arm holds, then stops")
+            if status.get("run", run) != run or status.get("state") in ("unconfigured", "inactive"):
+                raise UserError(f"run {run} is over, and not by itself: the node of the policy is {status['state']}, look at its log")
+            if status.get("run") == run:
+                show(status)
+                if status["outcome"]:
+                    return status
+
+    def _hear(self, message) -> None:
+        with self._news:
+            self._status, self._heard_s = values_of(message), time.monotonic()
+            self._news.notify_all()
+
+    def _trigger(self, name: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
+        answer = self._call(name, std_srvs.srv.Trigger.Request(), timeout_s)
+        if not answer.success:
+            raise UserError(answer.message)
+        return answer.message
+
+    def _call(self, name: str, request, timeout_s: float = ANSWER_TIMEOUT_S):
+        client = self._clients[name]
+        if not client.wait_for_service(ANSWER_TIMEOUT_S):
+            raise UserError(f"nobody serves {client.srv_name}: the policy node is not there; with --policy it is started")
+        answer = client.call(request, timeout_s)
+        if answer is None:
+            raise UserError(f"{client.srv_name} did not answer within {timeout_s:.0f} s; look at the log of the policy node")
+        return answer
