@@ -58,7 +58,6 @@ def finetune(
     weights too.
     """
     import json
-    import os
     from contextlib import nullcontext
 
     import torch
@@ -68,7 +67,7 @@ def finetune(
     from robosteer_core.errors import settings
     from robosteer_core.finetune.config import FinetuneConfig
     from robosteer_core.finetune.heads_option import parse_heads
-    from robosteer_core.finetune.processes import Processes
+    from robosteer_core.finetune.processes import Processes, own_device
     from robosteer_core.finetune.train import CHECKPOINT
     from robosteer_core.finetune.train import finetune as train
     from robosteer_core.heads.demonstrations import fit, load_demonstrations
@@ -80,7 +79,7 @@ def finetune(
     if tensorboard:
         from robosteer_core.finetune.events import Events as events  # of an extra: missed before anything is read or written
 
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    device = own_device()
     if precision is None:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     full = heads == "full"
@@ -95,9 +94,7 @@ def finetune(
     chosen, scored_part = parse_heads("none" if full else heads, base.sites, n_heads)
     scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
     fit(base, opened, anew=new_statistics)
-    processes = Processes(sharded=sharded)
-    if not sharded:  # else each weight goes there as it is shared out
-        base.to(device)
+    processes = Processes(device, sharded=sharded)
     with progress_bar() if processes.writes else nullcontext() as progress:
         demonstrations = load_demonstrations(opened, base, progress=progress)
         summary = train(

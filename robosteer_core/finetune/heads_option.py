@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,17 @@ def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[
         chosen = np.random.default_rng(int(seed)).choice(len(eligible), count, replace=False)
         return [eligible[index] for index in sorted(chosen.tolist())], None
     heads, record = read_heads(Path(option))
-    for head in heads:
-        sites.site(head)
+    require_trainable(sites, heads)
     return heads, record.get("scored_part")
+
+
+def require_trainable(sites: Sites, heads: Iterable[Head]) -> None:
+    """Raises UserError for a head that the model lacks, or whose training would change nothing."""
+    for head in heads:
+        site = sites.site(head)
+        if head.part == "vision" or not sites.eligible(head.part)[head.layer, head.head]:
+            why = "the image encoder is frozen" if head.part == "vision" else "its queries and outputs do not reach the action"
+            raise UserError(f"head {tuple(head)} cannot be trained: {why} (layer {site.layer} of {len(sites.part(head.part))})")
 
 
 def _whole_layers(option: str, eligible: list[Head]) -> list[Head]:

@@ -31,8 +31,9 @@ class Memory:
         return self.weights + self.optimiser + self.step
 
     def __str__(self) -> str:
-        parts = (f"{name} {getattr(self, name) / GIB:.2f}" for name in ("weights", "optimiser", "step"))
-        return f"memory: about {self.total / GIB:.2f} GiB ({', '.join(parts)})"
+        unit, name = (GIB, "GiB") if self.total >= GIB else (2**20, "MiB")
+        parts = (f"{of} {getattr(self, of) / unit:.1f}" for of in ("weights", "optimiser", "step"))
+        return f"memory: about {self.total / unit:.1f} {name} ({', '.join(parts)})"
 
 
 def estimate(

@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 
 
 class Processes:
-    """`count` of them, of which this is number `rank`. One alone needs nothing of accelerate.
+    """`count` of them, of which this is number `rank`; it trains on `device` (default: where the policy is). One alone needs nothing
+    of accelerate.
 
     Each holds all weights, and gradients are averaged (DDP); or they are `sharded` (FSDP2): each holds its part of every
     weight, gradient and moment of the optimiser, and a layer's weights come together while it runs. accelerate starts the
@@ -28,8 +29,9 @@ class Processes:
     same on a GPU and in the tests.
     """
 
-    def __init__(self, *, sharded: bool = False) -> None:
-        self.count, self.rank, self.sharded, self._accelerator = int(os.environ.get("WORLD_SIZE", 1)), 0, sharded, None
+    def __init__(self, device: torch.device | None = None, *, sharded: bool = False) -> None:
+        self.count, self.rank, self._accelerator = int(os.environ.get("WORLD_SIZE", 1)), 0, None
+        self.device, self.sharded = device, sharded
         if self.count == 1:
             if sharded:
                 raise UserError(f"expected several processes to share the weights out to; found one; {_START}")
@@ -49,20 +51,17 @@ class Processes:
         return self.rank == 0
 
     def wrapped(self, policy: Policy) -> Within:
-        """What everything that runs the policy's model has to go through, until it is `gathered`.
-
-        Sharded weights go to the device of this process; else they stay where they are.
-        """
+        """What everything that runs the policy's model has to go through from now on, on the device of this process."""
         within = Within(policy.model)
-        if self._accelerator is None:
-            return within
-        if self.sharded:
+        if self.sharded:  # each weight goes to the device as it is shared out
             # Resharded always, the rest too: what is put into the shards is then what runs next.
             options = dict(mesh=torch.distributed.init_device_mesh(self._accelerator.device.type, (self.count,)), reshard_after_forward=True)
             for path in _units(policy):
                 fully_shard(policy.model.get_submodule(path), **options)
             return fully_shard(within, **options)
-        if not any(parameter.requires_grad for parameter in policy.model.parameters()):
+        if self.device is not None:
+            policy.to(self.device)
+        if self._accelerator is None or not any(parameter.requires_grad for parameter in policy.model.parameters()):
             return within
         return self._accelerator.prepare_model(within, device_placement=False)
 
@@ -96,6 +95,16 @@ class Processes:
                     found = self.whole(parameter)
                     if found is not None:
                         module.register_parameter(name, nn.Parameter(found, requires_grad=parameter.requires_grad))
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, or the CPU where there is none. Raises UserError where GPUs are fewer than processes."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(f"expected a GPU for each process; found process {number} (counted from 0) and {count} GPUs; start fewer processes")
+    return torch.device("cuda", number)
 
 
 _START = "start them by `torchrun --nproc_per_node N -m robosteer_core.cli finetune ...`"

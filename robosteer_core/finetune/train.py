@@ -23,6 +23,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.finetune.batches import Batches, PrefixSource, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix, longest
+from robosteer_core.finetune.heads_option import require_trainable
 from robosteer_core.finetune.loop import STATE, measured, run
 from robosteer_core.finetune.memory import estimate, prefix_is_trained, reached
 from robosteer_core.finetune.processes import Processes
@@ -62,11 +63,7 @@ def finetune(
     """
     processes = processes or Processes()
     sites = policy.sites
-    for head in heads:
-        site = sites.site(head)
-        if head.part == "vision" or not sites.eligible(head.part)[head.layer, head.head]:
-            why = "the image encoder is frozen" if head.part == "vision" else "its queries and outputs do not reach the action"
-            raise UserError(f"head {tuple(head)} cannot be trained: {why} (layer {site.layer} of {len(sites.part(head.part))})")
+    require_trainable(sites, heads)
     if config.full and heads:
         raise UserError("every weight is to be trained, and heads are named too; expected one of them")
     parts = processes.count * config.accumulate

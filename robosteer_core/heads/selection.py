@@ -203,6 +203,11 @@ def _checked(activations, actions, episodes, ks, n_heads, frames, eligible) -> n
     eligible = np.ones((layers, heads), bool) if eligible is None else np.asarray(eligible, bool)
     if eligible.shape != (layers, heads):
         raise UserError(f"expected eligible of shape ({layers}, {heads}); found {eligible.shape}")
-    if not 1 <= n_heads <= eligible.sum():
-        raise UserError(f"{n_heads} heads were asked for; the model has {eligible.sum()} eligible ones")
+    require_heads(n_heads, eligible)
     return eligible
+
+
+def require_heads(count: int, eligible: np.ndarray) -> None:
+    """Raises UserError where fewer heads than `count` are eligible (L, H)."""
+    if not 1 <= count <= eligible.sum():
+        raise UserError(f"{count} heads were asked for; the model has {eligible.sum()} eligible ones")

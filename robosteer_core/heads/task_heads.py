@@ -22,7 +22,7 @@ from robosteer_core.heads.capture import SCORED_PART, capture
 from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
 from robosteer_core.heads.mediation import action_error_rise
 from robosteer_core.heads.score import chance_error
-from robosteer_core.heads.selection import HeadSelection
+from robosteer_core.heads.selection import HeadSelection, pool_of, require_heads, require_neighbours
 from robosteer_core.heads.stability import LEAST_DEMONSTRATIONS, RESAMPLES, Stability, stability
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
@@ -152,6 +152,9 @@ def find_task_heads(
     scale = statistics.scale(arrays.action, dataset.action_names)
     if not scale.varies.any():
         raise UserError(f"{dataset.folder}: no action dimension varies, so no head can be told from another")
+    # Before images are read and the policy is run, which may take long.
+    require_neighbours(pool_of(arrays.episode[rows], arrays.frame[rows]), config.ks)
+    require_heads(config.n_heads or _count(int(eligible.sum())), eligible)
     demonstrations = load_demonstrations(dataset, policy, rows, progress, arrays=arrays)
     activations = capture(policy, demonstrations, read, step=step, seed=config.seed, progress=progress)
     merit = None

@@ -68,6 +68,15 @@ def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@needs_bridge
+def test_heads_that_cannot_be_trained_are_refused_before_images_are_read(small_policy, tmp_path, capsys):
+    small_policy.save(tmp_path / "base")
+    (tmp_path / "heads.json").write_text('{"heads": [["vlm", 2, 1]]}')
+    assert main(command(tmp_path, heads=tmp_path / "heads.json")) == 2
+    said = capsys.readouterr().err
+    assert "do not reach the action" in said and "reading" not in said and not (tmp_path / "out").exists()
+
+
 def test_random_heads_are_as_many_as_a_selection_has_and_follow_the_seed(small_policy):
     sites = small_policy.sites
     first, again, other = (parse_heads(f"random:{seed}", sites)[0] for seed in (1, 1, 2))

@@ -15,9 +15,8 @@ from runs import HEADS, SHORT, losses, train, weights
 
 from robosteer_core.adapters.sparse_lora import adapter_layers
 from robosteer_core.adapters.store import apply_adapter
-from robosteer_core.cli import main
 from robosteer_core.errors import UserError
-from robosteer_core.finetune.processes import Processes
+from robosteer_core.finetune.processes import Processes, own_device
 from robosteer_core.vla.checkpoint import load_policy
 
 CONFIG = SHORT.model_copy(update={"steps": 10, "learning_rate": 1e-3})
@@ -85,6 +84,16 @@ def test_two_processes_that_share_the_weights_out_end_as_one(base, demonstration
     PeftModel.from_pretrained(plain.model, tmp_path / "extra")
     assert not adapter_layers(plain.model), "PEFT must use its own layers here"
     assert (velocity(plain) - velocity(ours)).abs().max() <= 1e-6 and (velocity(ours) - before).abs().max() > 1e-3
+
+
+def test_processes_beyond_the_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device() == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="a GPU for each process; found process 2 .* and 2 GPUs"):
+        own_device()
 
 
 def test_one_process_has_nobody_to_share_the_weights_out_to():

@@ -66,6 +66,7 @@ def test_two_runs_choose_the_same_heads(small_policy):
     (["--policy", "{tmp}"], "no policy in"),
     (["--keyframes", "aloha"], "keyframe rule"),
     (["--n-heads", "17"], "17 heads were asked for; the model has 16"),
+    (["--k", "241"], "those of episode number 0 have 240 others in all; record more demonstrations"),
 ])  # fmt: skip
 def test_bad_input_is_one_message_and_exit_code_2(small_policy, tmp_path, capsys, arguments, words):
     small_policy.save(tmp_path / "base")
@@ -73,7 +74,8 @@ def test_bad_input_is_one_message_and_exit_code_2(small_policy, tmp_path, capsys
     options |= {key: value.format(tmp=tmp_path) for key, value in zip(arguments[::2], arguments[1::2])}
     command = ["heads", "select", *(part for pair in options.items() for part in pair), "--out", str(tmp_path / "heads.json")]
     assert main(command) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said and "reading" not in said, "it is refused before images are read"
     assert not (tmp_path / "heads.json").exists()
 
 
