@@ -241,7 +241,7 @@ def _taken(
         )
 
     take_views(
-        config, camera, board, folder, poses, until_mm, ask if by_hand else None, lambda words: typer.echo(words, err=True)
+        rig, camera, board, folder, poses, until_mm, ask if by_hand else None, lambda words: typer.echo(words, err=True)
     )
     typer.echo(f"images and poses: {folder}", err=True)
     return folder, config.arm.model
@@ -262,11 +262,12 @@ def touch(
     from calibration.board import load_board, make_board
     from calibration.live import touch
     from robosteer_core.camera_calibration import read_calibration
-    from robosteer_core.rig import load_rig
 
     was = read_calibration(stored)
     used = load_board(board) if board else make_board(**was.board)
-    found, reached = touch(load_rig(rig), was, used, used.middle if corner is None else corner, height_mm / 1e3)
+    found, reached = touch(
+        rig, was, used, used.middle if corner is None else corner, height_mm / 1e3, lambda words: typer.echo(words, err=True)
+    )
     x, y, z = found.point_m
     typer.echo(
         f"the fingertips are {height_mm:g} mm above where corner {found.corner} is believed to be, x {x:.4f} y {y:.4f} z "

@@ -20,7 +20,7 @@ from calibration.station import Station, open_station
 from calibration.touch import Touch, touch_in_view
 from robosteer_core.camera_calibration import CameraCalibration
 from robosteer_core.errors import UserError
-from robosteer_core.rig import Rig
+from robosteer_core.rig import load_rig
 from robosteer_core.runtime.clock import Clock, rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 
@@ -33,12 +33,13 @@ _LAB_BOARD = {"hand": "board_on_table", "fixed": "board_on_hand"}
 
 
 def take_views(
-    rig: Rig, camera: str, board: Board, folder: Path, poses: int, sigma_mm: float,
+    rig_name: str, camera: str, board: Board, folder: Path, poses: int, sigma_mm: float,
     ask: Callable[[str], bool] | None, tell: Callable[[str], None],
 ) -> int:  # fmt: skip
     """Take up to `poses` views of the rig's camera into `folder`; returns how many. `ask` leads an operator by words where
     given, else the arm moves itself. Beside the folder a page shows each view and the next pose. In the lab the usual board is put
     up. Raises UserError where a part of the rig is not there."""
+    rig = load_rig(rig_name)
     chosen = rig.camera(camera)
     page = LivePage(folder.parent / f"{folder.name}.html", f"{camera} ({chosen.serial}) of {rig.name}")
 
@@ -48,7 +49,7 @@ def take_views(
             tell(words(progress))
 
     with ExitStack() as stack:
-        station, clock = stack.enter_context(rig_at_rest(rig, _LAB_BOARD[chosen.mount], moving=ask is None))
+        station, clock = stack.enter_context(rig_at_rest(rig_name, _LAB_BOARD[chosen.mount], ask is None, tell))
         stack.callback(page.end)
         mover = ArmMover(rig, station.arm, clock) if ask is None else LedByHand(ask)
         if isinstance(mover, ArmMover):
@@ -57,15 +58,18 @@ def take_views(
         return Capture(station, chosen, board, folder, mover, clock, watch).run(poses, sigma_mm)
 
 
-def touch(rig: Rig, stored: CameraCalibration, board: Board, corner: int, height_m: float) -> tuple[Touch, np.ndarray]:
+def touch(
+    rig_name: str, stored: CameraCalibration, board: Board, corner: int, height_m: float, tell: Callable[[str], None]
+) -> tuple[Touch, np.ndarray]:
     """Look at the board, which lies on the table, and move the fingertips `height_m` above one of its corners; returns what is
     predicted and where the end effector is then (4, 4). It stays there. Raises UserError where the board is not in view or the corner out of
     reach."""
+    rig = load_rig(rig_name)
     camera = rig.camera(stored.camera.name)
     stored.require_serial(camera.serial)
     if not 0 <= corner < len(board.corners):
         raise UserError(f"the board has the corners 0 to {len(board.corners) - 1}; found {corner}")
-    with rig_at_rest(rig, "board_on_table", moving=True) as (station, clock):
+    with rig_at_rest(rig_name, "board_on_table", True, tell) as (station, clock):
         mover = ArmMover(rig, station.arm, clock)
         mover.settle()
         now_ns = clock.sleep_until_ns(clock.now_ns() + int(3e9 / camera.fps))
@@ -104,22 +108,23 @@ def _arrive(mover: ArmMover, station: Station, wanted: np.ndarray) -> np.ndarray
 
 
 @contextmanager
-def rig_at_rest(rig: Rig, lab_board: str, moving: bool) -> Iterator[tuple[Station, Clock]]:
+def rig_at_rest(rig_name: str, lab_board: str, moving: bool, tell: Callable[[str], None]) -> Iterator[tuple[Station, Clock]]:
     """Station and clock, the arm tracking where it is to move; in the lab with this one of its boards put up. Leaves the arm at
     rest."""
     with ExitStack() as stack:
-        station = stack.enter_context(open_station(rig))
+        station = stack.enter_context(open_station(rig_name, tell))
+        rig = station.rig
         station.arm.rest()
         if rig.lab is not None:
             with LabLink(rig.lab.control, "calibration") as link:
                 link.reset(_LAB_TASK, 0, hold=True, variation=lab_board)
-        # The arm is told to stop before the lab's time may run on without us; its rest takes time, so we leave first.
+        # The arm is let go before the lab's time may run on without us; its rest takes time, so we leave first.
         stack.callback(station.arm.rest)
         clock = rig_clock(rig, "policy")
         stack.callback(clock.close)
         if moving:
             station.arm.start()
-            stack.callback(station.arm.stop)
+            stack.callback(station.arm.release)
         yield station, clock
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import Mapping, Protocol
@@ -16,29 +17,30 @@ STATIONS_GROUP = "robosteer.stations"
 
 
 class Arm(Protocol):
-    """What of the arm's client is used; see `robosteer_ros.hardware.arm.client`."""
+    """What is used of `robosteer_ros.arm_graph.GraphArm`."""
 
     def state(self) -> ArmState: ...
     def send(self, chunk: ActionChunk) -> None: ...
     def keep(self) -> None: ...
     def start(self) -> None: ...
-    def stop(self) -> None: ...
+    def release(self) -> None: ...
     def rest(self) -> None: ...
 
 
-class Station(AbstractContextManager, Protocol):
+class Station(Protocol):
     rig: Rig
     arm: Arm
 
     def frames(self, stamp_ns: int) -> Mapping[str, Frame]: ...
 
 
-def open_station(rig: Rig) -> Station:
-    """Connect to the arm's process and start the cameras. Raises UserError where a part is not installed or not there."""
+def open_station(rig_name: str, say: Callable[[str], None]) -> AbstractContextManager[Station]:
+    """Cameras and arm of a rig by name or file; what has to be started for it is said. Raises UserError where a part is not
+    installed or not there."""
     points = entry_points(group=STATIONS_GROUP, name="rig")
     if not points:
         raise UserError(
             "taking images needs the rig's drivers, which are not installed; in robosteer's folder, type: pip install -e "
             "'.[ros]'"
         )
-    return next(iter(points)).load()(rig)
+    return next(iter(points)).load()(rig_name, say)

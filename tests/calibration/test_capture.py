@@ -22,13 +22,14 @@ HOME = np.array(load_rig("lab").arm.home_joint_positions_rad)
 
 
 @pytest.fixture
-def live_rig(new_rig, start, start_lab, start_arm):
+def live_rig(new_rig, start, start_lab):
     path = new_rig(cameras=[{"name": "wrist", "serial": "lab:wrist", "mount": "hand", "width": 640, "height": 480, "fps": 10}])
-    with start_lab(path), start("sim", "cameras", "--rig", str(path), line="drawing"), start_arm(path):
+    with start_lab(path), start("sim", "cameras", "--rig", str(path), line="drawing"):
         yield path
 
 
-def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_rig, tmp_path, capsys):
+def test_arm_calibrates_its_wrist_camera_by_itself_and_touches_the_board(live_rig, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # of the nodes that are started: their logs
     out, views = tmp_path / "out", tmp_path / "views"
     words = [
         "calibrate",
