@@ -117,13 +117,18 @@ class Supervisor(Node):
     # What the watched processes ask; from their threads.
 
     def get_state(self, node: str) -> Future:
-        return self._callers[node, "get_state"].call_async(lifecycle_msgs.srv.GetState.Request())
+        return self._ask(node, "get_state", lifecycle_msgs.srv.GetState.Request())
 
     def change_state(self, node: str, transition: int) -> Future:
-        kind = lifecycle_msgs.srv.ChangeState
-        return self._callers[node, "change_state"].call_async(
-            kind.Request(transition=lifecycle_msgs.msg.Transition(id=transition))
-        )
+        request = lifecycle_msgs.srv.ChangeState.Request(transition=lifecycle_msgs.msg.Transition(id=transition))
+        return self._ask(node, "change_state", request)
+
+    def _ask(self, node: str, service: str, request) -> Future:
+        try:
+            return self._callers[node, service].call_async(request)
+        except Exception as error:  # a request that cannot be sent now must not end who watches: it has no answer
+            self.get_logger().warning(f"{node}/{service}: {error}", throttle_duration_sec=10)
+            return Future()
 
     def last_error(self, node: str, since_ns: int) -> str:
         stamp_ns, words = self._errors.get(f"{self.get_namespace()}/{node}".replace("/", ".").strip("."), (0, ""))

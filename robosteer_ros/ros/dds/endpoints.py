@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 
 _UNREAD = ViewState.Any | InstanceState.Any | SampleState.NotRead
+
+#: The binding reads QoS of other endpoints through buffers that all threads share; held while it does.
+reading_qos = threading.RLock()
 
 
 class Writer(DataWriter):

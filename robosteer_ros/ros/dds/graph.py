@@ -14,6 +14,7 @@ from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication, B
 from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 
 from robosteer_ros.ros.dds.definitions import ros_name, type_hash
+from robosteer_ros.ros.dds.endpoints import reading_qos
 from robosteer_ros.ros.dds.messages import deserialize, message_class, serialize
 from robosteer_ros.ros.dds.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, from_dds
 
@@ -133,7 +134,8 @@ class Graph:
     def endpoints(self, publications: bool) -> list:
         """All writers, or all readers, that DDS knows of (cyclonedds' DcpsEndpoint), those of this process among them."""
         reader, condition = self._builtin[not publications]
-        return [one for one in reader.read(_MOST, condition) if one.sample_info.valid_data]
+        with reading_qos:
+            return [one for one in reader.read(_MOST, condition) if one.sample_info.valid_data]
 
     def nodes(self) -> list[tuple[str, str]]:
         """(name, namespace) of every node."""

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 
-from robosteer_ros.ros.dds.endpoints import Reader, Writer
+from robosteer_ros.ros.dds.endpoints import Reader, Writer, reading_qos
 from robosteer_ros.ros.dds.entity import Entity
 from robosteer_ros.ros.dds.exceptions import ForeignServiceError, InvalidHandle
 from robosteer_ros.ros.dds.graph import CYCLONE, user_data
@@ -54,7 +54,8 @@ class Service(_End):
         for payload, info in self.reader.take_messages():
             if payload is None:
                 continue
-            client = self.reader.get_matched_publication_data(info.publication_handle)
+            with reading_qos:
+                client = self.reader.get_matched_publication_data(info.publication_handle)
             if client is not None and client.key.bytes[:2] != CYCLONE:
                 self._node.get_logger().warning(
                     f"a client of {self.srv_name} is not of Cyclone DDS, its requests cannot be read and are dropped; "
@@ -91,7 +92,8 @@ class Client(_End):
 
     def _servers(self) -> list:
         """The readers of requests that this client reaches (cyclonedds' DcpsEndpoint)."""
-        found = (self._writer.get_matched_subscription_data(handle) for handle in self._writer.matched_sub)
+        with reading_qos:
+            found = [self._writer.get_matched_subscription_data(handle) for handle in self._writer.matched_sub]
         return [server for server in found if server is not None]
 
     def _foreign(self) -> list:
@@ -106,7 +108,8 @@ class Client(_End):
         servers = self._servers()
         if not servers or self._foreign():
             return False
-        answering = (self.reader.get_matched_publication_data(handle) for handle in self.reader.matched_pub)
+        with reading_qos:
+            answering = [self.reader.get_matched_publication_data(handle) for handle in self.reader.matched_pub]
         identities = {user_data(writer.qos, "serviceid") for writer in answering if writer is not None}
         return any(user_data(server.qos, "serviceid") in identities for server in servers)
 
