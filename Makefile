@@ -91,7 +91,7 @@ ros: system
 		echo $$key > .ros/stamp
 	fi
 	echo "set-up 4/4: the colcon package"
-	$(ROS_PYTHON) -m colcon --log-base .ros/log build --paths . --build-base .ros/build --install-base .ros/install
+	PYTHONWARNINGS=ignore $(ROS_PYTHON) -m colcon --log-base .ros/log build --paths . --build-base .ros/build --install-base .ros/install
 	echo "type: source .ros/install/setup.bash; ros2 launch robosteer bringup.launch.py --show-args"
 
 # Sets $python to the first Python in the PATH that can make the environment, and import the modules of the argument.

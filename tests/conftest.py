@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from importlib.util import find_spec
 from itertools import count
 
 import numpy as np
@@ -48,9 +49,13 @@ def domain():
         except OSError:
             holder.close()
             continue
-        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI")}
+        before = {name: os.environ.get(name) for name in ("ROS_DOMAIN_ID", "CYCLONEDDS_URI", "RMW_IMPLEMENTATION")}
         os.environ["ROS_DOMAIN_ID"] = str(number)
         os.environ.pop("CYCLONEDDS_URI", None)
+        if find_spec("rclpy") is not None:  # real ROS 2 on the loopback interface too, and of the vendor whose services we answer
+            from robosteer_ros.ros.network import cyclonedds_uri
+
+            os.environ |= {"CYCLONEDDS_URI": cyclonedds_uri(), "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}
         yield number
         holder.close()
         for name, value in before.items():

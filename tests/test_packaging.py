@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from setuptools.config.setupcfg import read_configuration
 
 import robosteer_core
 from robosteer_core.cli import SYSTEM_PACKAGES
@@ -168,8 +169,14 @@ def test_package_xml_tells_ros_what_pyproject_and_the_facade_say():
     assert messages and needed - messages == {"rclpy", "launch", "launch_ros", "ros2launch"} and messages <= needed
 
 
+def test_colcon_reads_setup_cfg_without_running_setup_py():
+    """It looks for these; run, setup.py gives it a requires-python that it cannot read back."""
+    assert "setup()" in (ROOT / "setup.py").read_text()
+    assert read_configuration(ROOT / "setup.cfg")["metadata"]["name"] == PROJECT["name"]
+
+
 def test_rigs_and_launch_files_are_found_where_ros_looks(tmp_path):
-    """The share/ of an installation: what setup.py gives ROS, and where `--rig lab` finds its file."""
+    """The share/ of an installation: what setup.cfg gives ROS, and where `--rig lab` finds its file."""
     command = [sys.executable, "-W", "ignore", "setup.py", "-q", "install_data", "--install-dir", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
     launch = {path.name for path in (ROOT / "launch").iterdir() if path.name.endswith((".yaml", ".launch.py"))}

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,16 @@ PATIENCE_S = 20
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 
+BACKENDS = ("dds",) if find_spec("rclpy") is None else ("dds", "rclpy")
+"""What the other process of a test may run on: where ROS is sourced, each test meets both."""
+
+
 @contextmanager
-def started(*words):
-    """A Python process that has said "ready"; ended after the test."""
+def started(backend, *words, **environment):
+    """peer.py on a backend, once it has said "ready"; ended after the test."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen([sys.executable, *words], text=True, **pipes)
+    command = [sys.executable, str(Path(__file__).with_name("peer.py")), *words]
+    process = subprocess.Popen(command, text=True, env=os.environ | {"ROBOSTEER_ROS": backend} | environment, **pipes)
     killer = threading.Timer(3 * PATIENCE_S, process.kill)
     killer.start()
     try:
@@ -36,15 +43,21 @@ def started(*words):
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def peer():
-    with started(str(Path(__file__).with_name("peer.py"))) as process:
+@pytest.fixture(scope="module", params=BACKENDS)
+def peer(request):
+    with started(request.param) as process:
         yield process
 
 
-@pytest.fixture
-def start_peer():
-    return lambda *arguments: started(str(Path(__file__).with_name("peer.py")), *arguments)
+@pytest.fixture(scope="session")
+def start_on():
+    """`with start_on("dds", "--ros-args", ...) as process`: the other process on a backend."""
+    return started
+
+
+@pytest.fixture(params=BACKENDS)
+def start_peer(request):
+    return partial(started, request.param)
 
 
 @pytest.fixture

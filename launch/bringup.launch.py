@@ -1,0 +1,77 @@
+"""The graph of a rig: `ros2 launch robosteer bringup.launch.py rig:=lab|panda|fr3`. Launch starts the processes, and again when
+one dies; the supervisor configures and activates their nodes in order, and its end ends the launch.
+
+The launch runs on the Python of ROS, which has neither torch nor pydantic: rigs are read here as plain YAML, and checked by
+the nodes.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+SHARE = Path(get_package_share_directory("robosteer")) / "launch"
+NODES = ["cameras", "arm", "teleop", "recorder", "policy"]
+ARGUMENTS = {
+    "rig": ("lab", "the rig: lab, panda, fr3, another name in share/robosteer/launch, or a YAML file"),
+    "robot_ip": ("", "address of the robot instead of the rig's"),
+    "namespace": ("", "namespace of all nodes"),
+    "policy": ("", "checkpoint folder of the policy; without one its node is left out"),
+    "adapter": ("", "adapter folder of the policy"),
+    "params_file": ("", "parameters of the nodes, a YAML file"),
+    "log_level": ("info", "least severity that is logged: debug, info, warn, error, fatal"),
+}
+
+
+def rig_file(rig: str, robot_ip: str) -> Path:
+    """The rig's file; with another address of the robot, a copy that has it."""
+    path = Path(rig) if Path(rig).suffix else SHARE / f"{rig}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SHARE.glob("*.yaml")))
+        raise RuntimeError(f"no rig file {path}; give a YAML file or one of the known rigs: {known}")
+    path = path.resolve()
+    if robot_ip:
+        content = yaml.safe_load(path.read_text())
+        content["arm"]["address"] = robot_ip
+        path = Path(tempfile.mkdtemp(prefix="robosteer_")) / path.name
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def graph(context):
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    rig = rig_file(given["rig"], given["robot_ip"])
+    content = yaml.safe_load(rig.read_text())
+    common = {name: given[name] for name in ("namespace", "params_file", "log_level")} | {"rig": str(rig)}
+    included = [("lab", {"rig": str(rig)})] if content.get("lab") else []
+    policy = {name: given[name] for name in ("policy", "adapter")}
+    for kind in content.get("nodes", NODES):
+        if kind == "cameras":
+            included += [("node", {"node": "camera", "name": f"{camera['name']}_camera"}) for camera in content["cameras"]]
+        elif kind != "policy" or given["policy"]:
+            included.append(("node", {"node": kind} | policy))
+    included.append(("node", {"node": "supervisor", "processes": "false"} | policy))
+    return [
+        GroupAction(
+            [
+                IncludeLaunchDescription(
+                    PythonLaunchDescriptionSource(str(SHARE / f"{file}.launch.py")),
+                    launch_arguments=(common | own).items() if file == "node" else own.items(),
+                )
+            ]
+        )
+        for file, own in included
+    ]
+
+
+def generate_launch_description():
+    arguments = [DeclareLaunchArgument(name, default_value=default, description=told) for name, (default, told) in ARGUMENTS.items()]
+    # Nothing leaves the machine unless the environment says otherwise.
+    local = [] if "ROS_AUTOMATIC_DISCOVERY_RANGE" in os.environ else [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")]
+    return LaunchDescription([*arguments, *local, OpaqueFunction(function=graph)])

@@ -1,0 +1,92 @@
+"""The colcon package under real `ros2 launch`: its arguments, each of its nodes, a rig's whole graph."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+BUILT = any((Path(folder) / "share/robosteer/launch").is_dir() for folder in os.environ.get("AMENT_PREFIX_PATH", "").split(":"))
+pytestmark = [
+    pytest.mark.skipif(shutil.which("ros2") is None, reason="ROS 2 is not sourced: no ros2 in the PATH"),
+    pytest.mark.skipif(not BUILT, reason="the colcon package is not sourced: make ros, then source .ros/install/setup.bash"),
+]
+
+PATIENCE_S = 120
+LOOK = ("--no-daemon", "--spin-time", "3")
+
+
+def ros2(*words):
+    """What the real command prints."""
+    done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=PATIENCE_S)
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def launched(folder, *words):
+    """A launch and the file of what it prints; ended by Ctrl-C, after which none of its processes is there."""
+    path = folder / "launch.txt"
+    with path.open("w") as output:
+        command = ["ros2", "launch", "robosteer", *words]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=folder)
+    try:
+        yield path
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        left = subprocess.run(["pgrep", "-s", str(process.pid), "-a"], capture_output=True, text=True).stdout
+        assert left == "", path.read_text()
+    finally:
+        if process.poll() is None or left:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def until(condition, path):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.2)
+
+
+def test_bringup_tells_its_arguments():
+    told = ros2("launch", "robosteer", "bringup.launch.py", "--show-args")
+    names = re.findall(r"^    '(\w+)':$", told, re.MULTILINE)
+    assert names == ["rig", "robot_ip", "namespace", "policy", "adapter", "params_file", "log_level"]
+
+
+def test_a_rig_that_is_not_there_is_named(tmp_path):
+    told = ros2("launch", "robosteer", "bringup.launch.py", "rig:=moon")
+    assert "moon.yaml" in told and "fr3, lab, panda, panda_lab" in told
+
+
+@pytest.mark.parametrize("node", ["camera", "arm", "policy", "teleop", "recorder"])
+def test_a_node_of_the_package_starts_and_waits_to_be_configured(tmp_path, new_rig, node):
+    name = "front_camera" if node == "camera" else node
+    arguments = (f"node:={node}", f"rig:={new_rig()}", "namespace:=cell", *([f"name:={name}"] if node == "camera" else []))
+    with launched(tmp_path, "node.launch.py", *arguments) as output:
+        until(lambda: f"/cell/{name}" in ros2("lifecycle", "nodes", *LOOK).splitlines(), output)
+        assert ros2("lifecycle", "get", f"/cell/{name}", *LOOK) == "unconfigured [1]\n"
+        assert "ROS 2 by rclpy" in output.read_text()
+
+
+def test_the_graph_of_the_lab_comes_up_and_goes_down(tmp_path, new_rig):
+    """Every node is active; one that is killed comes back and is activated again."""
+    names = ("front_camera", "wrist_camera", "arm", "gripper", "teleop", "recorder", "policy")
+    policy = Path(__file__).parents[2] / "robosteer_sim" / "pretrain" / "base"
+    words = ("bringup.launch.py", f"rig:={new_rig()}", "namespace:=cell", f"policy:={policy}")
+
+    def states():
+        found = {name: ros2("lifecycle", "get", f"/cell/{name}", *LOOK).strip() for name in names}
+        return {name: state for name, state in found.items() if state != "active [3]"}
+
+    with launched(tmp_path, *words) as output:
+        until(lambda: re.search(r"policy: active", output.read_text()), output)
+        assert states() == {}
+        killed = re.search(r"\[robosteer_teleop-\d+\]: process started with pid \[(\d+)\]", output.read_text())
+        os.kill(int(killed[1]), signal.SIGKILL)
+        until(lambda: output.read_text().count("teleop: active") == 2, output)
+        assert states() == {}
