@@ -62,8 +62,8 @@ def touch(
     rig_name: str, stored: CameraCalibration, board: Board, corner: int, height_m: float, tell: Callable[[str], None]
 ) -> tuple[Touch, np.ndarray]:
     """Look at the board, which lies on the table, and move the fingertips `height_m` above one of its corners; returns what is
-    predicted and where the end effector is then (4, 4). It stays there. Raises UserError where the board is not in view or the corner out of
-    reach."""
+    predicted and where the end effector is then (4, 4). It stays there. Raises UserError where the board is not in view or the
+    corner out of reach."""
     rig = load_rig(rig_name)
     camera = rig.camera(stored.camera.name)
     stored.require_serial(camera.serial)

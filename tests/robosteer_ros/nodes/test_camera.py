@@ -28,6 +28,7 @@ from robosteer_ros.ros import (
     DurabilityPolicy,
     MultiThreadedExecutor,
     QoSProfile,
+    TransitionCallbackReturn,
     diagnostic_msgs,
     qos_profile_sensor_data,
     sensor_msgs,
@@ -159,6 +160,18 @@ def test_reading_gives_the_newest_frame_of_the_wanted_time_or_says_that_it_did_n
     assert link.read(tick(1)).number == 2, "the newest"
     with pytest.raises(CameraError, match=r"'front' \(lab:front\): no frame captured at .* its node runs"):
         link.read(tick(3), timeout_s=0.2)
+
+
+def test_a_node_that_is_deactivated_passes_nothing_on_until_it_is_activated_again(front, lab):
+    graph, link = front
+    assert graph.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    lab.draw(2)
+    with pytest.raises(CameraError, match="its node has ended"):
+        link.next(timeout_s=0.1)
+    assert graph.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert link.next().number == 2, "the newest"
+    lab.draw(3)
+    assert link.next().number == 3
 
 
 def test_frames_of_one_namespace_are_not_those_of_another(front, rig):
