@@ -52,7 +52,7 @@ def record(
     episodes: int = typer.Option(20, min=1, help="stop after this many kept episodes"),
     dataset: Path = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
     rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
-    device: str = typer.Option("remote", help="the operator's device: keyboard, gamepad, spacemouse, or remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
+    device: str = typer.Option("remote", help="the operator's device: keyboard, gamepad, spacemouse, guiding (the arm led by its buttons), or remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
     calibrations: Path = typer.Option("calibrations", help="folder of <camera>.yaml, which go into the dataset's metadata"),
     logs: Path = typer.Option("runs/graph", help="folder of what the nodes print that are started here"),
 ) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.video import TrialVideo
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.observation import Observation
+from robosteer_core.runtime.quaternion import turn
 from robosteer_ros.steering import RecordingStatus, Steering
 from robosteer_ros.teleoperation import require_deltas
 
@@ -30,7 +33,7 @@ class RecordingSession:
     """Episodes of one task into one dataset, until `wanted` are kept (0: without an end).
 
     `observe(stamp_ns, instruction)` gives what there is to see at a tick. One frame of the dataset is that, and the action
-    of the tick. Where the arm is led by hand, the action of a tick is known at the next one. Called from one thread.
+    of the tick. Where the arm is led by hand, that is its motion until the next tick. Called from one thread.
     """
 
     def __init__(
@@ -99,10 +102,12 @@ class RecordingSession:
             self._write(observation, steering, steering.action)
             return
         if self._led is not None:
-            self._write(*self._led, steering.action)
+            before, now = self._led[0].arm.measured, observation.arm.measured
+            moved = (now.position - before.position, turn(before.quaternion, now.quaternion), [observation.arm.gripper])
+            self._write(*self._led, np.concatenate(moved).astype(np.float32))
         self._led = (observation, steering)
 
-    def _write(self, observation: Observation, steering: Steering, action) -> None:
+    def _write(self, observation: Observation, steering: Steering, action: np.ndarray) -> None:
         frames = observation.frames
         stamps = {name: frame.stamp_ns for name, frame in frames.items()}
         stamps |= {"state": observation.arm.stamp_ns, "command": steering.stamp_ns, "steering": steering.steered_ns}

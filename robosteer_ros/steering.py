@@ -23,8 +23,8 @@ class Steering:
     """One tick of teleoperation.
 
     `action` (7,) float32 of the rig's Cartesian deltas: what the arm was told at `stamp_ns` for the tick to come, where
-    `driven`; with `guided` the arm was led by hand instead, and `action` is how it moved since the last tick. `steered_ns`
-    is when the operator's hand said so. `events` of `teleop_link.EVENTS`.
+    `driven`; with `guided` the arm is led by hand instead, and its motion says what `action` does not. `steered_ns` is when
+    the operator's hand said so. `events` of `teleop_link.EVENTS`.
     """
 
     stamp_ns: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -73,11 +74,22 @@ class Recording:
             return self._news.wait_for(lambda: self._status is None or reached(self._status), timeout_s)
 
 
+@dataclass(frozen=True)
+class _Tick:
+    """One tick of the loop: when it is, was due and the next one will be; what the device says."""
+
+    now_ns: int
+    due_ns: int
+    next_ns: int
+    command: TeleopCommand
+
+
 class Teleoperation:
     """Moves the arm while an episode is being recorded, or after `drive` until `rest`; else the device is only listened to.
 
     While the operator's enabling switch is released the action is zero and the arm stands. Where the arm stops or refuses,
-    the episode is discarded; after a fault the operator's `recover` is waited for. Each tick is handed to `tell`; in the
+    the episode is discarded; after a fault the operator's `recover` is waited for. With a device that `guides`, the arm is not
+    commanded: somebody leads it by the buttons at its hand, and how it moves is recorded as the command. Each tick is handed to `tell`; in the
     lab the loop goes on when the recorder has dealt with it, so that a recording comes out twice the same. On a real arm
     nobody is waited for.
     """
@@ -178,20 +190,19 @@ class Teleoperation:
             # The arm is let go before time may run on without us; its rest takes time, so we leave first.
             clock = self._open_clock()
             ending.callback(clock.close)
-            self._arm.start()
-            ending.callback(self._arm.release)
+            if not self._device.guides:
+                self._arm.start()
+                ending.callback(self._arm.release)
             self._announce(self.stage)
-            self._follow(clock)
+            (self._lead if self._device.guides else self._follow)(clock)
         self._announce("saving" if self._recording.running else self.stage)
         self._arm.rest()
         if not self._recording.wait(lambda status: status.stage not in ("recording", "saving"), SETTLE_TIMEOUT_S):
             raise UserError(f"the recorder has not ended the episode within {SETTLE_TIMEOUT_S:.0f} s; look at its log")
 
-    def _follow(self, clock: Clock) -> None:
-        """Until the operator or the recorder ends the episode, `rest` is asked for, or the arm stops by itself."""
+    def _ticks(self, clock: Clock) -> Iterator[_Tick]:
+        """Until the operator or the recorder ends the episode, or `rest` is asked for."""
         hz, start_ns, tick = self._rig.rates.policy_hz, clock.now_ns(), 0
-        gripper = self._arm.state().gripper
-        self._device.begin(gripper)
         while self._wanted():
             now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick + 1, hz))
             # Ticks that have passed meanwhile are left out: what the operator commands now is executed after now.
@@ -201,26 +212,44 @@ class Teleoperation:
             self.ticks += 1
             self.late_ticks += missed + (now_ns - due_ns > 0.5e9 / hz)
             command = self._device.read()
-            if set(command.events) & {"keep", "discard", "finish"}:
-                self._tell(self._steering(now_ns, command, driven=False))
-                if not self._asked.is_set():
-                    return
+            if not set(command.events) & {"keep", "discard", "finish"}:
+                yield _Tick(now_ns, due_ns, tick_ns(start_ns, tick + 1, hz), command)
                 continue
-            arm = self._arm.state()
+            self._tell(self._steering(now_ns, command, driven=False))
+            if not self._asked.is_set():
+                return
+
+    def _follow(self, clock: Clock) -> None:
+        """The arm does what the device says, until the last tick or until it stops by itself."""
+        gripper = self._arm.state().gripper
+        self._device.begin(gripper)
+        for tick in self._ticks(clock):
+            arm, command = self._arm.state(), tick.command
             if arm.mode in ("stopped", "fault"):
                 raise UserError(f"the arm is {arm.mode}; an episode that runs is discarded")
             # With the enabling switch released the hand keeps what it was told last.
             gripper = command.gripper if command.deadman else gripper
-            steering = self._steering(now_ns, command, driven=True, gripper=gripper)
-            period_ns = tick_ns(start_ns, tick + 1, hz) - due_ns
+            steering = self._steering(tick.now_ns, command, driven=True, gripper=gripper)
+            period_ns = tick.next_ns - tick.due_ns
             actions = steering.action[None].astype(float)
-            self._arm.send(integrate_deltas(arm.commanded, actions, due_ns + period_ns, period_ns))
+            self._arm.send(integrate_deltas(arm.commanded, actions, tick.next_ns, period_ns))
             self._tell(steering)
-            if self._recording.running:
-                self._stay_with_recorder(now_ns)
+            self._stay_with_recorder(tick.now_ns)
+
+    def _lead(self, clock: Clock) -> None:
+        """The operator's hand leads the arm itself by its buttons: each tick is told, and the recorder sees where it is."""
+        for tick in self._ticks(clock):
+            status = self._arm.status()
+            if status["mode"] == "fault":
+                raise UserError(f"the arm is at fault ({status['last_error']}); an episode that runs is discarded")
+            led = Steering(tick.now_ns, np.zeros(7, np.float32), tick.now_ns, status["robot_mode"] == "Guiding", driven=False, guided=True)
+            self._tell(led)
+            self._stay_with_recorder(tick.now_ns)
 
     def _stay_with_recorder(self, told_ns: int) -> None:
         """In the lab until it has dealt with what was told. Raises UserError where it says nothing any more."""
+        if not self._recording.running:
+            return
         if self._rig.lab is not None:
             heard = self._recording.wait(lambda status: status.stamp_ns >= told_ns, LOCKSTEP_TIMEOUT_S)
         else:

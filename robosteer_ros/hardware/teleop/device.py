@@ -25,7 +25,9 @@ class TeleopCommand:
 
 
 class TeleopDevice(ABC):
-    """Read once per policy tick."""
+    """Read once per policy tick. One that `guides` commands nothing: the operator leads the arm itself."""
+
+    guides = False
 
     @abstractmethod
     def read(self) -> TeleopCommand:

@@ -12,13 +12,14 @@ DEVICES = {
     "remote": "robosteer_ros.hardware.teleop.remote:RemoteDevice",
     "keyboard": "robosteer_ros.hardware.teleop.keyboard:Keyboard",
     "gamepad": "robosteer_ros.hardware.teleop.gamepad:Gamepad",
+    "guiding": "robosteer_ros.hardware.teleop.guiding:Guiding",
     "spacemouse": "robosteer_ros.hardware.teleop.spacemouse:SpaceMouse",
 }
 """A class by the name of the device."""
 
 
 def open_device(name: str, rig: Rig, m_per_s: float, rad_per_s: float) -> TeleopDevice:
-    """The device, with the speeds of the end effector at full deflection; `remote` says deltas itself.
+    """The device, with the speeds of the end effector at full deflection where it has one.
 
     Raises UserError where there is no such device, or it cannot be opened.
     """
@@ -26,7 +27,7 @@ def open_device(name: str, rig: Rig, m_per_s: float, rad_per_s: float) -> Teleop
         raise UserError(f"no teleoperation device {name!r}; there are: {', '.join(DEVICES)}")
     module, _, noun = DEVICES[name].partition(":")
     make = getattr(import_module(module), noun)
-    if name == "remote":
+    if name in ("remote", "guiding"):
         return make(rig)
     from robosteer_ros.hardware.teleop.deflection import Speeds
 

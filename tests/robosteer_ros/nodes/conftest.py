@@ -55,7 +55,7 @@ def await_active(caller):
 
     def wait(name):
         client = caller.create_client(lifecycle_msgs.srv.GetState, f"{name}/get_state")
-        assert client.wait_for_service(60), f"there is no node {name}"
+        assert client.wait_for_service(120), f"there is no node {name}"
         deadline = time.monotonic() + 60
         while client.call(lifecycle_msgs.srv.GetState.Request(), 10).current_state.label != "active":
             assert time.monotonic() < deadline, f"{name} does not become active"

@@ -151,3 +151,23 @@ def test_a_dataset_of_another_contract_is_refused_in_words(start_recorder, new_r
         result = client.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), 60).result
         caller.destroy_client(client)
     assert not result.successful and "another contract" in result.reason and "fps: 10 in the dataset, 15 in the rig" in result.reason
+
+
+def test_led_by_hand_the_motion_of_the_arm_is_the_action(graph, rig, rig_file, start_node, start_recorder, await_active, ask, tmp_path):
+    folder = tmp_path / "demonstrations"
+    with start_node("teleop", rig_file, "-p", "device:=guiding"), start_recorder(folder), LabLink(rig.lab.control, "test") as lab:
+        await_active("teleop")
+        await_active("recorder")
+        lab.reset(TASK, 0)
+        assert lab.guide(True, (0.0, 8.0, 0.0)) == "guiding"
+        clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+        assert ask("recorder/start")[0]
+        for _ in range(12):
+            clock.sleep_until_ns(tick_ns(clock.now_ns(), 1, 15))
+        assert ask("recorder/keep")[0]
+        clock.close()
+        lab.guide(False)
+    arrays = Dataset(folder).arrays()
+    assert len(arrays.state) >= 4
+    np.testing.assert_allclose(arrays.action[:-1, :3], np.diff(arrays.state[:, :3], axis=0), atol=1e-6)
+    assert arrays.action[:, 1].sum() > 0.002
