@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calibration.rigid import exp, pose, steps_between
+from robosteer_core.rig import JOINT_LIMITS_RAD
 
 #: Denavit-Hartenberg parameters in Craig's convention, the same for Panda and FR3 (Franka's documentation): a [m], d [m],
 #: alpha [rad]; the flange follows, and the hand, turned by -45 degrees, with the end effector between its fingertips.
@@ -13,17 +14,6 @@ _D = (0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0)
 _ALPHA = tuple(np.pi / 2 * sign for sign in (0, -1, 1, 1, -1, 1, 1))
 _HAND = pose(exp(np.array([0.0, 0.0, -np.pi / 4])), np.array([0.0, 0.0, 0.107 + 0.1034]))
 
-#: Joint position limits of the data sheets [rad].
-JOINT_LIMITS_RAD = {
-    "fr3": np.array([
-        [-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159],
-        [2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159],
-    ]),
-    "panda": np.array([
-        [-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973],
-        [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973],
-    ]),
-}  # fmt: skip
 #: Kept from every joint limit.
 MARGIN_RAD = 0.12
 #: Kept from them on the way: near them an FR3 may move a joint slowly alone.
@@ -54,7 +44,7 @@ def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def reach(model: str, wanted: np.ndarray, start: np.ndarray) -> np.ndarray | None:
     """Joint positions (7,) rad at which the end effector of `model` (fr3, panda) is at `wanted` (4x4), found from `start` (7,);
     None where that leads out of the joint limits less MARGIN_RAD."""
-    low, high = JOINT_LIMITS_RAD[model] + np.array([[MARGIN_RAD], [-MARGIN_RAD]])
+    low, high = np.array(JOINT_LIMITS_RAD[model]) + np.array([[MARGIN_RAD], [-MARGIN_RAD]])
     joints = np.clip(start, low, high)
     middle = (low + high) / 2
     for _ in range(_STEPS):
@@ -74,7 +64,7 @@ def reach(model: str, wanted: np.ndarray, start: np.ndarray) -> np.ndarray | Non
 def way(model: str, joints: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
     """Joint positions (7,) rad in which an arm that yields arrives at `wanted` (4x4) on the straight way from `joints` (7,),
     None where that comes within WAY_MARGIN_RAD of a joint limit or leads nowhere."""
-    low, high = JOINT_LIMITS_RAD[model] + np.array([[WAY_MARGIN_RAD], [-WAY_MARGIN_RAD]])
+    low, high = np.array(JOINT_LIMITS_RAD[model]) + np.array([[WAY_MARGIN_RAD], [-WAY_MARGIN_RAD]])
     start, _ = forward(joints)
     step = steps_between(start, wanted)
     for part in np.linspace(0, 1, _WAY_POINTS + 1)[1:]:

@@ -32,6 +32,16 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector3 = tuple[Finite, Finite, Finite]
 Vector7 = tuple[Finite, Finite, Finite, Finite, Finite, Finite, Finite]
 
+#: Joint position limits of the data sheets by model, low and high, rad.
+JOINT_LIMITS_RAD: dict[str, tuple[Vector7, Vector7]] = {
+    "fr3": (
+        (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159), (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
+    ),
+    "panda": (
+        (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973), (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973)
+    ),
+}  # fmt: skip
+
 
 class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,9 +141,19 @@ class Limits(Contract):
     workspace: Box
     max_speed_m_per_s: Annotated[float, Field(gt=0, le=1.7)] = 0.25
     max_angular_speed_rad_per_s: Annotated[float, Field(gt=0, le=2.5)] = 1.0
+    max_acceleration_m_per_s2: Positive = Field(default=9.0, description="of the command; by default what an FR3 may do")
+    max_angular_acceleration_rad_per_s2: Positive = Field(default=17.0, description="of the command; by default what an FR3 may do")
     max_step_m: Positive = Field(default=0.05, description="largest jump between two received set-points")
     max_step_rad: Positive = Field(default=0.35, description="largest rotation between two received set-points")
     max_distance_m: Positive = Field(default=0.05, description="largest distance of the command from the measured pose")
+    joint_margin_rad: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.05, description="so near to the end of a joint's range the arm holds and stops"
+    )
+    max_force_n: Positive = Field(default=50.0, description="external force on the hand at which the arm holds and stops")
+    max_moment_nm: Positive = Field(default=30.0, description="external moment on the hand at which the arm holds and stops")
+    off_nothing_protects_the_arm: bool = Field(
+        default=False, description="true: no limit but those of time is applied to any command; the watchdog stays"
+    )
     hold_after_s: Positive = Field(default=0.2, description="without a set-point for this long the arm holds")
     stop_after_s: Positive = Field(default=1.0, description="without a set-point for this long the arm stops")
 

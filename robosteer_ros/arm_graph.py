@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
@@ -15,7 +16,7 @@ from robosteer_core.runtime.observation import ArmState
 from robosteer_ros import arm_messages as wire
 from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
 from robosteer_ros.hardware.arm.process import clock_reader
-from robosteer_ros.messages import Stamps, chunk_messages
+from robosteer_ros.messages import Stamps, chunk_messages, values_of
 from robosteer_ros.ros import MutuallyExclusiveCallbackGroup, Node, diagnostic_msgs, std_srvs, trajectory_msgs
 
 DISCOVERY_TIMEOUT_S = 10.0
@@ -33,17 +34,19 @@ class GraphArm:
     `node` is spun by an executor in a thread of its caller's. Whose source has called `start` is the commander until the arm
     stops: others may only look, and `stop`. Every method raises Refused when the arm node says no, and UserError when it is not
     there. In the lab: `start` when time runs or stands in a reset's hold, joined to the clock before it if runs are to repeat
-    exactly. `rest` and `stop` only after leaving the clock: coming to rest takes robot time.
+    exactly. `rest` and `stop` only after leaving the clock: coming to rest takes robot time. The node has to be there, and
+    active, within `patience_s`.
     """
 
-    def __init__(self, node: Node, rig: Rig, source: str | None) -> None:
+    def __init__(self, node: Node, rig: Rig, source: str | None, patience_s: float = DISCOVERY_TIMEOUT_S) -> None:
         self._node, self._rig, self._source, self._stamps = node, rig, source, Stamps(rig)
         self._now_ns = clock_reader(rig)
         self._joiner = wire.StateJoiner(rig, self._stamps)
         self._news = threading.Condition()
         self._newest: ArmState | None = None
         self._status: dict[str, str] = {}
-        self._answer: tuple[object, str | None] | None = None
+        self._asked: object | None = None
+        self._answer: tuple[str | None] | None = None
         self._asking = threading.Lock()
         group, array = MutuallyExclusiveCallbackGroup(), diagnostic_msgs.msg.DiagnosticArray
         self._ends: list[tuple[Callable[[object], bool], object]] = []
@@ -63,7 +66,7 @@ class GraphArm:
             for name in names
         }
         try:
-            self._await_arm()
+            self._await_arm(patience_s)
         except UserError:
             self.close()
             raise
@@ -81,7 +84,8 @@ class GraphArm:
                 moving = self._status["commander"] != ""
                 if moving and not self._news.wait_for(recent, ANSWER_TIMEOUT_S):
                     raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s, and it moves: is its node alive?")
-            return self._newest
+            # A robot that tells no more is in fault, whatever it was in when it told last.
+            return replace(self._newest, mode=self._status["mode"])
 
     def status(self) -> dict:
         """Mode and its log, last error, loop statistics, interventions of the limits by name, gripper."""
@@ -154,7 +158,7 @@ class GraphArm:
         def take(message) -> None:
             with self._news:
                 if topic == wire.STATUS:
-                    self._status = wire.status_of(message)
+                    self._status = values_of(message)
                 self._newest = self._joiner.take(topic, message) or self._newest
                 self._news.notify_all()
 
@@ -162,20 +166,25 @@ class GraphArm:
 
     def _hear_answer(self, message) -> None:
         status = message.status[0]
-        if status.name == self._source:
-            with self._news:
-                refused = status.level != diagnostic_msgs.msg.DiagnosticStatus.OK
-                self._answer = (message.header, status.message if refused else None)
+        if status.name != self._source:
+            return
+        refused = status.level != diagnostic_msgs.msg.DiagnosticStatus.OK
+        with self._news:
+            if message.header == self._asked:
+                self._asked, self._answer = None, (status.message if refused else None,)
                 self._news.notify_all()
+                return
+        if refused:  # by the tick, after it was taken
+            self._node.get_logger().warning(f"a command of {self._source} was not carried out: {status.message}")
 
     def _ask(self, head, publish: Callable[[], object], timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         with self._asking:
-            self._answer = None
+            self._asked, self._answer = head, None
             publish()
             with self._news:
-                if not self._news.wait_for(lambda: self._answer is not None and self._answer[0] == head, timeout_s):
+                if not self._news.wait_for(lambda: self._answer is not None, timeout_s):
                     raise UserError(f"the arm node did not answer a command within {timeout_s:g} s; look at its log")
-                refusal = self._answer[1]
+                (refusal,) = self._answer
         if refusal is not None:
             raise Refused(refusal)
 
@@ -187,9 +196,9 @@ class GraphArm:
             raise Refused(response.message)
         return response.message
 
-    def _await_arm(self) -> None:
+    def _await_arm(self, patience_s: float) -> None:
         """Until every way to the arm node and back has been seen to work."""
-        deadline = time.monotonic() + DISCOVERY_TIMEOUT_S
+        deadline = time.monotonic() + patience_s
         for client in self._clients.values():
             if not client.wait_for_service(max(0.0, deadline - time.monotonic())):
                 raise UserError(

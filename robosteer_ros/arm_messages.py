@@ -9,7 +9,7 @@ import numpy as np
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.observation import ArmState
 from robosteer_ros.hardware.arm.controller import Report
-from robosteer_ros.messages import Stamps, base_frame, hand_frame, pose_message, pose_of
+from robosteer_ros.messages import Stamp, Stamps, base_frame, hand_frame, pose_message, pose_of, report, values_of
 from robosteer_ros.ros import (
     DurabilityPolicy,
     QoSProfile,
@@ -23,13 +23,14 @@ from robosteer_ros.ros import (
 
 STATE_QOS = QoSProfile(depth=100)
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+EVERY_ANSWER_QOS = QoSProfile(depth=1000)
 STATUS_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EVERY_STATUS_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """For who listens and wants them all; who publishes keeps the newest alone."""
 
 JOINTS, MEASURED, COMMANDED, WRENCH, STATUS = "joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status"
 ANSWERS, TRANSFORMS, WIDTH = "arm/answers", "/tf", "gripper/width"
-CLOCK = "/clock"
+CLOCK, DIAGNOSTICS = "/clock", "/diagnostics"
 
 STATE_TOPICS = {
     JOINTS: sensor_msgs.msg.JointState,
@@ -53,12 +54,12 @@ def header(rig: Rig, stamps: Stamps, stamp_ns: int) -> std_msgs.msg.Header:
     return std_msgs.msg.Header(stamp=stamps.message(stamp_ns), frame_id=base_frame(rig))
 
 
-def state_messages(rig: Rig, report: Report, head: std_msgs.msg.Header) -> dict[str, object]:
-    """One state as messages by topic; `report.state` is there."""
-    state = report.state
+def state_messages(rig: Rig, told: Report, head: std_msgs.msg.Header) -> dict[str, object]:
+    """One state as messages by topic; `told.state` is there."""
+    state = told.state
     finger_m = state.gripper * rig.gripper.max_width_m / 2
     pose = pose_message(state.measured)
-    fx, fy, fz, mx, my, mz = report.wrench.tolist()
+    fx, fy, fz, mx, my, mz = told.wrench.tolist()
     wrench = geometry_msgs.msg.Wrench(
         force=geometry_msgs.msg.Vector3(x=fx, y=fy, z=fz), torque=geometry_msgs.msg.Vector3(x=mx, y=my, z=mz)
     )
@@ -73,23 +74,27 @@ def state_messages(rig: Rig, report: Report, head: std_msgs.msg.Header) -> dict[
         COMMANDED: geometry_msgs.msg.PoseStamped(header=head, pose=pose_message(state.commanded)),
         WRENCH: geometry_msgs.msg.WrenchStamped(header=head, wrench=wrench),
         TRANSFORMS: tf2_msgs.msg.TFMessage(transforms=[placed]),
-        WIDTH: std_msgs.msg.Float64(data=2 * finger_m),
     }
 
 
-def status_message(report: Report, head: std_msgs.msg.Header) -> diagnostic_msgs.msg.DiagnosticArray:
-    said = {"mode": report.mode, "motion": report.motion, "error": report.error, "commander": report.commander}
-    said["latched"] = "true" if report.latched else ""
-    values = [diagnostic_msgs.msg.KeyValue(key=key, value=str(value or "")) for key, value in said.items()]
-    message = f"{report.mode}: {report.error}" if report.error else report.mode
-    level = max(_LEVELS[report.mode], _Level.WARN if report.latched else _Level.OK)
-    status = _Level(level=level, name="arm", message=message, values=values)
-    return diagnostic_msgs.msg.DiagnosticArray(header=head, status=[status])
-
-
-def status_of(message: diagnostic_msgs.msg.DiagnosticArray) -> dict[str, str]:
+def status_message(told: Report, head: std_msgs.msg.Header) -> diagnostic_msgs.msg.DiagnosticArray:
     """mode, motion, error, commander, latched; empty where there is none."""
-    return {each.key: each.value for each in message.status[0].values}
+    values = {"mode": told.mode, "motion": told.motion, "error": told.error, "commander": told.commander}
+    values["latched"] = "true" if told.latched else None
+    level = max(_LEVELS[told.mode], _Level.WARN if told.latched else _Level.OK)
+    words = f"{told.mode}: {told.error}" if told.error else told.mode
+    return report(head.stamp, "arm", words, {key: str(value or "") for key, value in values.items()}, level)
+
+
+def diagnostics_message(rig: Rig, stamp: Stamp, status: dict) -> diagnostic_msgs.msg.DiagnosticArray:
+    """Loop statistics and interventions of the limits, from `ArmController.status`."""
+    values = {key: status[key] for key in ("setpoints", "chunks", "late_ticks", "latest_ms", "command_age_ms", "oldest_command_ms",
+                                           "success_rate", "robot_mode")}  # fmt: skip
+    values |= {f"limit {name}": count for name, count in sorted(status["interventions"].items())}
+    off = rig.limits.off_nothing_protects_the_arm
+    wrong = status["last_error"] or ("THE LIMITS ARE OFF: nothing keeps a command from the arm" if off else "")
+    level = _Level.ERROR if status["last_error"] else _Level.WARN if off or status["latched"] else _Level.OK
+    return report(stamp, "arm", wrong or status["mode"], values, level)
 
 
 def answer_message(head: std_msgs.msg.Header, source: str, refusal: str | None) -> diagnostic_msgs.msg.DiagnosticArray:
@@ -114,7 +119,7 @@ class StateJoiner:
         stamp = message.header.stamp
         wire_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
         if topic == STATUS:
-            self.modes[wire_ns], self.status_ns = status_of(message)["mode"], wire_ns
+            self.modes[wire_ns], self.status_ns = values_of(message)["mode"], wire_ns
         else:
             self.parts.setdefault(wire_ns, {})[topic] = message
         # A status stands for a state of before it where its own was overwritten: its topic keeps the newest alone.

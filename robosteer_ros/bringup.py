@@ -51,7 +51,8 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
         else:
             own = {"policy": settings.policy, "adapter": settings.adapter} if kind == "policy" else {}
             words = (word for name, value in own.items() if value for word in ("-p", f"{name}:={value}"))
-            found.append(_process(settings, kind, kind, (kind,), stage, tuple(words)))
+            nodes = ("arm", "gripper") if kind == "arm" else (kind,)
+            found.append(_process(settings, kind, kind, nodes, stage, tuple(words)))
     return found
 
 

@@ -7,19 +7,24 @@ from pathlib import Path
 
 import typer
 
+from robosteer_core.errors import UserError
+
 
 class ArmAction(str, Enum):
-    """What `robosteer arm` does: be the arm's process, or ask the one that is."""
+    """What `robosteer arm` does: be the arm's process, ask the one that is, or ask the robot's Desk."""
 
     HOLD, STATUS, STOP, HOME, RECOVER = "hold", "status", "stop", "home", "recover"
+    UNLOCK, ACTIVATE_FCI = "unlock", "activate-fci"
 
 
 def arm(
     action: ArmAction = typer.Argument(
-        ArmAction.HOLD, help="hold: be the process that holds the arm; the others ask the running one: how it is, come to rest, "
-        "go home slowly, recover from the robot's errors after somebody has looked why"
+        ArmAction.HOLD, help="hold: be the process that holds the arm; status, stop, home and recover ask the running one, or the "
+        "arm's node: how it is, come to rest, go home slowly, go on after somebody has looked why it stopped; unlock and "
+        "activate-fci ask the robot's Desk for its brakes and for the FCI"
     ),
     rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
+    namespace: str = typer.Option("", help="namespace of the arm's node"),
 ) -> None:  # fmt: skip
     """Hold the arm and the gripper of a rig; policies and the recorder command them through this process."""
     import json
@@ -34,17 +39,23 @@ def arm(
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         run(config, ready=lambda address: typer.echo(f"arm of rig {rig} ready, commands at {address}"))
         return
-    from robosteer_ros.hardware.arm.client import ArmClient
+    if action in (ArmAction.UNLOCK, ArmAction.ACTIVATE_FCI):
+        from robosteer_ros.hardware.arm import desk
 
-    client = ArmClient(config)
-    try:
+        try:
+            who = desk.credentials()
+        except UserError:
+            who = typer.prompt("user of Desk"), typer.prompt("password", hide_input=True)
+        typer.echo((desk.unlock if action is ArmAction.UNLOCK else desk.activate_fci)(config.arm, *who))
+        return
+    from robosteer_ros.arm_console import ArmConsole
+
+    with ArmConsole(config, namespace) as asked:
         if action is ArmAction.STATUS:
-            typer.echo(json.dumps(client.status(), indent=2))
+            typer.echo(json.dumps(asked.status(), indent=2))
         else:
-            getattr(client, action.value)()
-            typer.echo(f"arm of rig {rig}: {client.status()['mode']}")
-    finally:
-        client.close()
+            asked.ask(action.value)
+            typer.echo(f"arm of rig {rig}: {asked.status()['mode']}")
 
 
 def record(

@@ -96,7 +96,7 @@ class DirectArm(Clock):
             if self._session.mode != "stopped":
                 self._session.tick(self._now_ns, self._now_ns)
             if self._session.mode == "stopped":
-                self._error = f"no set-point for {self._rig.limits.stop_after_s:g} s"
+                self._error = self._session.ending or f"no set-point for {self._rig.limits.stop_after_s:g} s"
                 if self._firmware.moving:
                     self._firmware.end()
         hz = self._rig.rates.setpoint_hz
@@ -122,8 +122,8 @@ class DirectArm(Clock):
         self._require_tracking()
         reason = malformation(chunk)
         if reason is not None:
-            self.statistics.interventions[reason] += 1
-            raise Refused(f"the chunk is {reason}")
+            self.statistics.interventions[reason.limit] += 1
+            raise Refused(reason.words)
         self._session.submit(chunk)
 
     def keep(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +35,17 @@ logger = logging.getLogger(__name__)
 _SILENT_TICKS = 20
 #: Between two ticks the robot's clock runs with ours but for less than this; by more it has jumped.
 _JUMP_NS = 100_000_000
+#: A command that moves by less than this, m/s and rad/s, rests.
+_AT_REST = 1e-6
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A chunk, or with None the assertion of the last one; `refused` is told in words where the tick refuses it."""
+
+    chunk: ActionChunk | None
+    refused: Callable[[str], None] = lambda words: None
+    moves_gripper: bool = True
 
 
 class GripperCommand(Protocol):
@@ -59,8 +71,9 @@ class TrackingSession:
     """Turns the chunks that arrive into limited set-points, one per `tick`, and watches that they keep arriving.
 
     `mode` is `tracking`; `holding` when nothing fresh has come for the rig's `hold_after_s` (the last pose stands,
-    twist zero; a fresh chunk resumes); `stopped` after `stop_after_s`, when the owner has to end the session.
-    `submit` and `keep` may be called from any thread; what they bring is seen by the next tick.
+    the command brakes; a fresh chunk resumes); `stopped` after `stop_after_s`, when the owner has to end the session.
+    After `end`, and when the limits find the arm overloaded, it holds and is `stopped` as soon as the command rests; `ending`
+    says why. `submit` and `keep` may be called from any thread; what they bring is seen by the next tick.
     """
 
     def __init__(
@@ -70,10 +83,10 @@ class TrackingSession:
         self._driver, self._gripper, self._statistics = driver, gripper, statistics
         self._period_ns = round(1e9 / rig.rates.setpoint_hz)
         self._hold_ns, self._stop_ns = int(rig.limits.hold_after_s * 1e9), int(rig.limits.stop_after_s * 1e9)
-        self._limits = Limits(rig.limits, self._period_ns / 1e9)
+        self._limits = Limits(rig)
         self._limits.interventions = statistics.interventions
         self._executor = ChunkExecutor(start.end_effector, opening, now_ns, blend_ns=int(1e9 / rig.rates.policy_hz))
-        self._inbox: list[ActionChunk | None] = []
+        self._inbox: list[_Arrival] = []
         self._lock = threading.Lock()
         self._setpoint = SetPoint(start.end_effector, np.zeros(6), opening)
         self._last_tick_ns, self._last_robot_ns, self._silent_ticks = now_ns, start.robot_time_ns, 0
@@ -81,21 +94,32 @@ class TrackingSession:
         self.fresh_ns = now_ns
         self.last_chunk_ns: int | None = None
         self.mode = "tracking"
+        self.ending: str | None = None
 
     @property
     def commanded(self) -> Pose:
-        """The last set-point that went to the arm."""
+        """Where the command is."""
         return self._setpoint.pose
 
-    def submit(self, chunk: ActionChunk) -> None:
-        """Let the next tick play `chunk`, unless the limits refuse it."""
+    @property
+    def setpoint(self) -> SetPoint:
+        """The last set-point that went to the arm."""
+        return self._setpoint
+
+    def submit(self, chunk: ActionChunk, refused: Callable[[str], None] = lambda words: None, moves_gripper: bool = True) -> None:
+        """Let the next tick play `chunk`, unless the limits refuse it: `refused` is then told why, by the tick's thread."""
         with self._lock:
-            self._inbox.append(chunk)
+            self._inbox.append(_Arrival(chunk, refused, moves_gripper))
 
     def keep(self) -> None:
         """The sender is alive and stands by what is left of its last chunk."""
         with self._lock:
-            self._inbox.append(None)
+            self._inbox.append(_Arrival(None))
+
+    def end(self, reason: str) -> None:
+        """Hold from the next tick on, and be `stopped` when the command rests. From the thread of the ticks."""
+        if self.ending is None:
+            self.ending, self._ending_ns = reason, self._last_tick_ns
 
     def tick(self, now_ns: int, due_ns: int) -> Reading:
         """One period of the loop, due at `due_ns`; returns the state it saw. Raises ArmFault when the motion has ended, and
@@ -106,6 +130,10 @@ class TrackingSession:
         self._count_lateness(now_ns - due_ns)
         reading = self._driver.read()
         self._watch_robot(reading, now_ns)
+        overload = self._limits.overload(reading)
+        if overload is not None and self.ending is None:
+            self._statistics.interventions[overload.limit] += 1
+            self.end(overload.words)
         self._take_inbox(now_ns)
         self._watch(now_ns)
         self._send(now_ns, reading)
@@ -130,14 +158,20 @@ class TrackingSession:
     def _take_inbox(self, now_ns: int) -> None:
         with self._lock:
             arrived, self._inbox = self._inbox, []
-        for chunk in arrived:
+        for arrival in arrived:
+            chunk = arrival.chunk
+            if self.ending is not None:
+                arrival.refused(f"the arm comes to rest: {self.ending}")
+                continue
             if chunk is not None:
-                if self._limits.refusal(chunk, now_ns, self.commanded) is not None:
+                refusal = self._limits.refusal(chunk, now_ns, self.commanded)
+                if refusal is not None:
+                    arrival.refused(refusal.words)
                     continue
                 self._executor.accept(chunk, now_ns, self.commanded)
                 self._statistics.chunks += 1
                 self.last_chunk_ns = now_ns
-                self._commanded_gripper = True
+                self._commanded_gripper = arrival.moves_gripper
             elif self.mode == "holding":
                 # A sender that fell silent does not resume by asserting an old chunk.
                 continue
@@ -148,7 +182,11 @@ class TrackingSession:
         age_ns = now_ns - self.fresh_ns
         self._statistics.command_age_ns = age_ns
         self._statistics.oldest_command_ns = max(self._statistics.oldest_command_ns, age_ns)
-        if age_ns >= self._stop_ns:
+        if self.ending is not None:
+            # A hand that somebody pushes takes the command along: it need not come to rest by itself.
+            rests = np.abs(self._setpoint.twist).max() < _AT_REST or now_ns - self._ending_ns >= self._hold_ns
+            self.mode = "stopped" if rests else "holding"
+        elif age_ns >= self._stop_ns:
             self.mode = "stopped"
         elif age_ns >= self._hold_ns:
             self.mode = "holding"
@@ -159,8 +197,8 @@ class TrackingSession:
             wanted = self._executor.at(now_ns + self._period_ns)
         else:
             wanted = SetPoint(self._setpoint.pose, np.zeros(6), self._setpoint.gripper)
-        elapsed_s = max(now_ns - self._last_tick_ns, self._period_ns // 2) / 1e9
-        self._setpoint = self._limits.apply(wanted, reading.end_effector, self._setpoint.pose, elapsed_s)
+        elapsed_s = (now_ns - self._last_tick_ns) / 1e9
+        self._setpoint = self._limits.apply(wanted, reading.end_effector, self._setpoint, elapsed_s)
         self._driver.track(self._setpoint.pose, self._setpoint.twist)
         self._statistics.setpoints += 1
         if self._commanded_gripper and self.mode == "tracking":

@@ -74,6 +74,17 @@ class GripperDriver:
             threading.Thread(target=self._watch, args=arguments, name="gripper", daemon=True).start()
         return self.opening
 
+    def move_alone(self, opening: float) -> None:
+        """Open or grasp between sessions, as `opening` above or below the middle asks for. Returns when it has begun; raises
+        UserError where there is no hand, or it is busy."""
+        if self._busy.is_set():
+            raise UserError("the hand is moving already")
+        if self._gripper is None:
+            self._connect()
+        if self._gripper is None:
+            raise UserError(self.error)
+        self._carry_out(opening > 0.5)
+
     def end(self) -> None:
         """Stop watching. Fingers that are moving finish their way: a grasped object is not let go."""
         if not self._end.is_set():
@@ -137,6 +148,8 @@ class GripperDriver:
                 busy.clear()
                 if gripper is self._gripper:
                     self.error = None
+                    if self._end.is_set():  # between sessions nobody else looks at the width
+                        self._read()
                     if failure is not None:
                         self._fail(failure)
 

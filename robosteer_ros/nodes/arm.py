@@ -5,35 +5,40 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from robosteer_core.errors import UserError
+from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import rig_clock
+from robosteer_core.runtime.limits import MAX_POSES, Refusal
 from robosteer_ros import arm_messages as wire
+from robosteer_ros.arm_commands import ChunkJoiner, SteadyCommands
+from robosteer_ros.hardware.arm import desk
 from robosteer_ros.hardware.arm.bindings import open_arm
 from robosteer_ros.hardware.arm.controller import ArmController, Report
 from robosteer_ros.hardware.arm.process import clock_reader
 from robosteer_ros.hardware.gripper import GripperDriver
 from robosteer_ros.messages import Stamps, chunk_of
-from robosteer_ros.nodes.rig_node import RigNode, main as run
+from robosteer_ros.nodes.gripper import GripperNode
+from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.nodes.rig_node import main as run
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
     QoSProfile,
     ReentrantCallbackGroup,
     diagnostic_msgs,
+    geometry_msgs,
     rosgraph_msgs,
-    std_msgs,
     std_srvs,
     tf2_msgs,
     trajectory_msgs,
 )
+from robosteer_ros.teller import Teller
 
 CLOSE_TIMEOUT_S = 30.0
 #: What the answer to a stop waits for the arm to come to rest; in the lab somebody may hold its time.
 REST_TIMEOUT_S = 10.0
-#: Reports that wait to be published, at most; a publisher that is farther behind leaves out the oldest.
-LONGEST_QUEUE = 200
+DIAGNOSTICS_PERIOD_S = 1.0
 
 
 class ArmNode(RigNode):
@@ -46,13 +51,13 @@ class ArmNode(RigNode):
         self._active = False
 
     def configure(self) -> None:
-        rig, self._stamps = self.rig, Stamps(self.rig)
+        rig, self._stamps, self._now_ns = self.rig, Stamps(self.rig), clock_reader(self.rig)
         driver = open_arm(rig.arm, rig.limits)
         gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
         self.resources.callback(gripper.close)
         self._teller = Teller(self._publish)
         clock = lambda: rig_clock(rig, "setpoints")  # noqa: E731
-        self.controller = ArmController(rig, driver, gripper, clock, clock_reader(rig), self._teller.tell)
+        self.controller = ArmController(rig, driver, gripper, clock, self._now_ns, self._teller.tell)
         control = threading.Thread(target=self.controller.run, name="control")
         control.start()
         self.resources.callback(control.join, CLOSE_TIMEOUT_S)
@@ -60,10 +65,14 @@ class ArmNode(RigNode):
         self._make_publishers()
         for source in self.value("sources"):
             self._listen_to(source)
-        anybody = {"stop": self._stop, "home": self._request("home", "user"), "recover": self._request("recover", "user"),
-                   "report": self._report, "look": self._look}  # fmt: skip
+        anybody = {
+            "stop": self._stop, "home": self._request("home", "user"), "recover": self._request("recover", "user"),
+            "report": self._report, "look": self._look, "unlock": lambda: desk.unlock(rig.arm, *desk.credentials()),
+            "activate_fci": lambda: desk.activate_fci(rig.arm, *desk.credentials()),
+        }  # fmt: skip
         for name, do in anybody.items():
             self._serve(f"arm/{name}", do)
+        self._serve("arm/guide", self._guide, std_srvs.srv.SetBool)
 
     def activate(self) -> None:
         self._active = True
@@ -71,20 +80,22 @@ class ArmNode(RigNode):
         self.running.callback(self._come_to_rest)
         self._teller.start()
         self.running.callback(self._teller.stop)
+        beat = self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
+        self.running.callback(self.destroy_timer, beat)
 
     def _make_publishers(self) -> None:
-        self._publishers_by_topic = {}
+        self._told_on = {}
 
         def add(topic: str, kind: type, qos: QoSProfile) -> None:
-            made = self._publishers_by_topic[topic] = self.create_lifecycle_publisher(kind, topic, qos)
+            made = self._told_on[topic] = self.create_lifecycle_publisher(kind, topic, qos)
             self.resources.callback(self.destroy_lifecycle_publisher, made)
 
         for topic, kind in wire.STATE_TOPICS.items():
             add(topic, kind, wire.STATE_QOS)
         add(wire.STATUS, diagnostic_msgs.msg.DiagnosticArray, wire.STATUS_QOS)
         add(wire.ANSWERS, diagnostic_msgs.msg.DiagnosticArray, wire.STATE_QOS)
+        add(wire.DIAGNOSTICS, diagnostic_msgs.msg.DiagnosticArray, QoSProfile(depth=10))
         add(wire.TRANSFORMS, tf2_msgs.msg.TFMessage, wire.STATE_QOS)
-        add(wire.WIDTH, std_msgs.msg.Float64, wire.STATE_QOS)
         if self.rig.lab is not None:
             add(wire.CLOCK, rosgraph_msgs.msg.Clock, wire.CLOCK_QOS)
 
@@ -98,44 +109,86 @@ class ArmNode(RigNode):
             if self.rig.lab is not None:
                 messages[wire.CLOCK] = rosgraph_msgs.msg.Clock(clock=head.stamp)
         for topic, message in messages.items():
-            self._publishers_by_topic[topic].publish(message)
+            self._told_on[topic].publish(message)
+
+    def _diagnose(self) -> None:
+        stamp = self.get_clock().now().to_msg()
+        self._told_on[wire.DIAGNOSTICS].publish(wire.diagnostics_message(self.rig, stamp, self.controller.status()))
 
     # Commands.
 
     def _listen_to(self, source: str) -> None:
         if not source.isidentifier():
             raise UserError(f"a source of commands is a name of letters, digits and underscores, found {source!r}")
-        intake, group = ChunkIntake(lambda *pair: self._take_chunk(source, *pair)), MutuallyExclusiveCallbackGroup()
-        poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
-        for kind, topic, take in ((poses, "chunk", intake.take_poses), (widths, "gripper_chunk", intake.take_widths)):
-            heard = self.create_subscription(kind, f"arm/{source}/{topic}", take, wire.STATE_QOS, callback_group=group)
-            self.resources.callback(self.destroy_subscription, heard)
+        joiner = ChunkJoiner(lambda *pair: self._take_chunk(source, *pair), lambda poses: self._take_chunk(source, poses, None))
+        steady = SteadyCommands(self.rig)
+        heard = {
+            "chunk": (trajectory_msgs.msg.MultiDOFJointTrajectory, joiner.take_poses),
+            "gripper_chunk": (trajectory_msgs.msg.JointTrajectory, joiner.take_widths),
+            "pose": (geometry_msgs.msg.PoseStamped, lambda message: self._take_steady(source, steady, steady.to_pose, message)),
+            "twist": (geometry_msgs.msg.TwistStamped, lambda message: self._take_steady(source, steady, steady.by_twist, message)),
+        }
+        group = MutuallyExclusiveCallbackGroup()  # commands of one source are taken in their order
+        for topic, (kind, take) in heard.items():
+            made = self.create_subscription(kind, f"arm/{source}/{topic}", take, wire.STATE_QOS, callback_group=group)
+            self.resources.callback(self.destroy_subscription, made)
         self._serve(f"arm/{source}/start", self._request("start", source))
         self._serve(f"arm/{source}/release", self._request("release", source))
 
     def _take_chunk(self, source: str, poses, widths) -> None:
+        def chunk() -> ActionChunk | None:
+            if not poses.points:
+                return None
+            if widths is None:
+                raise UserError(f"no widths of the gripper have come with the chunk, on arm/{source}/gripper_chunk")
+            if len(poses.points) > MAX_POSES:
+                raise UserError(f"a chunk has at most {MAX_POSES} poses, found {len(poses.points)}")
+            return chunk_of(self.rig, poses, widths, self._stamps.ns(poses.header.stamp))
+
+        self._take(source, poses.header, chunk)
+
+    def _take_steady(self, source: str, commands: SteadyCommands, make: Callable, message) -> None:
+        def chunk() -> ActionChunk | Refusal:
+            stamp_ns = self._stamps.ns(message.header.stamp)
+            return commands.refusal(stamp_ns, self._now_ns()) or make(message, stamp_ns, self.controller.setpoint)
+
+        self._take(source, message.header, chunk, moves_gripper=False)
+
+    def _take(self, source: str, head, make: Callable[[], ActionChunk | Refusal | None], moves_gripper: bool = True) -> None:
+        """Hand what `make` makes of a message to the controller, and answer; an answer may come later, too, from the tick."""
+
+        def answer(refusal: str | None) -> None:
+            self._told_on[wire.ANSWERS].publish(wire.answer_message(head, source, refusal))
+
         try:
             self._require_active()
-            chunk = chunk_of(self.rig, poses, widths, self._stamps.ns(poses.header.stamp)) if poses.points else None
-            refusal = self.controller.submit(chunk, source)
+            self.controller.require_commander(source)
+            try:
+                made = make()
+            except UserError as error:
+                made = Refusal("malformed", f"malformed: {error}")
+            if isinstance(made, Refusal):
+                answer(self.controller.refuse(made))
+            else:
+                answer(self.controller.submit(made, source, answer, moves_gripper))
         except UserError as error:
-            refusal = str(error)
-        self._publishers_by_topic[wire.ANSWERS].publish(wire.answer_message(poses.header, source, refusal))
+            answer(str(error))
 
     # Services.
 
-    def _serve(self, name: str, do: Callable[[], str]) -> None:
-        """A Trigger: `do` returns what to say, and raises UserError where it cannot be done."""
+    def _serve(self, name: str, do: Callable[..., str], kind: type = std_srvs.srv.Trigger) -> None:
+        """A Trigger, or a SetBool whose value `do` takes: `do` returns what to say, and raises UserError where it cannot be."""
 
         def answer(request, response):
             try:
                 self._require_active()
-                response.message, response.success = do(), True
+                response.message = do() if kind is std_srvs.srv.Trigger else do(request.data)
+                response.success = True
             except UserError as error:
                 response.message, response.success = str(error), False
             return response
 
-        service = self.create_service(std_srvs.srv.Trigger, name, answer, callback_group=ReentrantCallbackGroup())
+        service = self.create_service(kind, name, answer, callback_group=ReentrantCallbackGroup())
         self.resources.callback(self.destroy_service, service)
 
     def _require_active(self) -> None:
@@ -154,6 +207,14 @@ class ArmNode(RigNode):
         self._come_to_rest()
         return "at rest; it stays so until arm/recover"
 
+    def _guide(self, wanted: bool) -> str:
+        """The arm comes to rest, and its buttons let it be led; who presses them is the operator. Nothing of ours moves it."""
+        self._come_to_rest()
+        if not wanted:
+            return "at rest; the arm stays where it is when the buttons at its hand are let go"
+        self.controller.request("guide", "user")
+        return "at rest, and free in all directions: press the two buttons at the hand and lead it; arm/report tells robot_mode Guiding"
+
     def _come_to_rest(self) -> None:
         deadline = time.monotonic() + REST_TIMEOUT_S
         self.controller.request("release", None)
@@ -170,72 +231,14 @@ class ArmNode(RigNode):
         return json.dumps(self.controller.status())
 
 
-class ChunkIntake:
-    """Puts poses and widths of one chunk together; an assertion of the last one, which has no points, comes alone."""
-
-    def __init__(self, take: Callable[[object, object], None]) -> None:
-        self._take, self._poses, self._widths = take, None, None
-
-    def take_poses(self, poses) -> None:
-        if not poses.points:
-            self._take(poses, None)
-            return
-        self._poses = poses
-        self._join()
-
-    def take_widths(self, widths) -> None:
-        self._widths = widths
-        self._join()
-
-    def _join(self) -> None:
-        poses, widths = self._poses, self._widths
-        if poses is not None and widths is not None and poses.header == widths.header:
-            self._poses = self._widths = None
-            self._take(poses, widths)
-
-
-class Teller:
-    """Publishes reports in a thread of its own, oldest first: whoever tells them does not wait.
-
-    Stamps of states grow: a state told at the instant of the last one is stamped a nanosecond after it.
-    """
-
-    def __init__(self, publish: Callable[[Report, int], None]) -> None:
-        self._publish, self._reports = publish, deque(maxlen=LONGEST_QUEUE)
-        self._news, self._last_ns = threading.Condition(), -1
-        self._thread: threading.Thread | None = None
-
-    def tell(self, report: Report) -> None:
-        with self._news:
-            self._reports.append(report)
-            self._news.notify()
-
-    def start(self) -> None:
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="teller", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._news:
-            self._stopping = True
-            self._news.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._reports or self._stopping)
-                if not self._reports:
-                    return
-                report = self._reports.popleft()
-            stamp_ns = report.stamp_ns
-            if report.state is not None:
-                stamp_ns = self._last_ns = max(stamp_ns, self._last_ns + 1)
-            self._publish(report, stamp_ns)
-
-
 def main() -> None:
-    run(ArmNode)
+    arms: list[ArmNode] = []
+
+    def arm() -> ArmNode:
+        arms.append(ArmNode())
+        return arms[0]
+
+    run(arm, lambda: GripperNode(lambda: arms[0].controller))
 
 
 if __name__ == "__main__":

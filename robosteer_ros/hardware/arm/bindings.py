@@ -25,7 +25,7 @@ EXTRAS = {"franky": "ros", "panda_py": "panda"}
 
 Result = TypeVar("Result")
 
-#: What has become of attempts to connect, by address: (thread, robot, None) or (thread, None, error).
+#: What has become of attempts to connect, by what was to be reached: (thread, robot, None) or (thread, None, error).
 _arrived: dict[str, queue.SimpleQueue] = {}
 
 
@@ -61,7 +61,7 @@ def open_arm(arm: rig.Arm, limits: rig.Limits) -> ArmDriver:
 
 
 def open_hand(arm: rig.Arm) -> Hand:
-    """Connect to the rig's hand. Raises what the binding raises when there is none.
+    """Connect to the rig's hand. Raises what the binding raises when there is none, TimeoutError where it does not answer.
 
     All robots' hands speak the same version. franky's binding is taken where it is installed: that of panda-python keeps
     the interpreter while it waits for a state.
@@ -69,8 +69,8 @@ def open_hand(arm: rig.Arm) -> Hand:
     try:
         from franky import Gripper
     except ImportError:
-        return _PandaHand(arm.address)
-    return Gripper(arm.address)
+        return _within(CONNECT_TIMEOUT_S, f"hand at {arm.address}", lambda: _PandaHand(arm.address))
+    return _within(CONNECT_TIMEOUT_S, f"hand at {arm.address}", lambda: Gripper(arm.address))
 
 
 class _PandaHand:
@@ -116,13 +116,13 @@ def _require(driver: str) -> None:
         ) from error
 
 
-def _within(timeout_s: float, address: str, call: Callable[[], Result]) -> Result:
-    """What `call`, which connects to `address`, returns or raises. Raises TimeoutError when it takes longer.
+def _within(timeout_s: float, whom: str, call: Callable[[], Result]) -> Result:
+    """What `call`, which connects to `whom`, returns or raises. Raises TimeoutError when it takes longer.
 
     Its thread is then left behind, and with it a connection that comes about when the robot is back. As a robot takes one
     client, that would be in the way of the next call: which therefore returns it.
     """
-    arrived = _arrived.setdefault(address, queue.SimpleQueue())
+    arrived = _arrived.setdefault(whom, queue.SimpleQueue())
     while not arrived.empty():
         _, result, error = arrived.get()
         if error is None:

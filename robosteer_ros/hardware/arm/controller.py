@@ -17,7 +17,8 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import Clock
-from robosteer_core.runtime.limits import Limits, malformation
+from robosteer_core.runtime.executor import SetPoint
+from robosteer_core.runtime.limits import Limits, Refusal, malformation
 from robosteer_core.runtime.observation import ArmState
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_core.runtime.session import LoopStatistics, TrackingSession
@@ -34,6 +35,8 @@ FAULT_PERIOD_S = 0.1
 LOST_AFTER_READS = 3
 REST_PERIOD_S = 0.005
 MODE_LOG_LENGTH = 200
+#: Why a motion ends that somebody has ended.
+ASKED = "asked to stop"
 #: With no set-points sent, a state is told so often at most, s of wall time.
 REST_STATE_PERIOD_S = 0.02
 
@@ -50,7 +53,7 @@ class _Request:
 @dataclass(frozen=True)
 class Report:
     """What the controller tells as it goes: `state` and `wrench` (6,) [N, Nm] of one instant, None where only what is said
-    of the arm has changed; `motion` that runs, `error` of a fault, `commander` that tracks, each None where there is none; `latched` after a stop, until a recovery."""
+    of the arm has changed; `motion` that runs, `error` why it is in fault or was stopped, `commander` that tracks, each None where there is none; `latched` after a stop, until a recovery."""
 
     stamp_ns: int
     mode: str
@@ -95,20 +98,22 @@ class ArmController:
         self._readings = self._unread = 0
         self._set_reading(self._first_reading())
         self._enter("idle", "connected")
+        if rig.limits.off_nothing_protects_the_arm:
+            logger.warning("THE LIMITS ARE OFF (off_nothing_protects_the_arm in rig %s): nothing keeps a command from the arm", rig.name)
 
     # What other threads call.
 
     def request(self, name: str, commander: object) -> None:
-        """Carry out `start`, `release`, `home` or `recover` for `commander`. Raises UserError saying why not.
+        """Carry out `start`, `release`, `home`, `guide` or `recover` for `commander`. Raises UserError saying why not.
 
-        `start`, `home` and `recover` return once begun. `release` returns once it is certain that the next tick of the
+        `start` and `home` return once begun, `guide` and `recover` when they are done. `release` returns once it is certain that the next tick of the
         loop stops: it must not wait for robot time, which the caller may be holding.
         """
         with self._stopping:
             if name == "release":
                 self._stop_asked = self._motion is not None
                 return
-            if self._latched and name != "recover":
+            if self._latched and name not in ("recover", "guide"):
                 raise UserError(f"the arm was stopped and stays so until it is recovered: look why, then recover it before it may {name}")
             if self._motion is not None:
                 raise UserError(f"the arm is moving ({self._motion}): stop it and let it rest before it may {name}")
@@ -141,25 +146,52 @@ class ArmController:
             with suppress(ArmFault):  # the motion has ended: the loop finds out by itself
                 self._tell_state(self._driver.read(), self._time_ns())
 
-    def submit(self, chunk: ActionChunk | None, commander: object) -> str | None:
+    def submit(
+        self, chunk: ActionChunk | None, commander: object, refused: Callable[[str], None] = lambda words: None,
+        moves_gripper: bool = True,
+    ) -> str | None:  # fmt: skip
         """Hand a chunk (or with None the assertion of the last one) to the next tick.
 
-        Returns why it is refused, or None; what depends on time is judged at the tick and counted.
+        Returns why it is refused, or None; what depends on time is judged at the tick and counted, and `refused` hears of it.
         """
-        session = self._session
-        if session is None:
-            return f"the arm is {self._mode}{f' ({self._error})' if self._error else ''}: start it first"
-        if commander != self._commander:
-            return f"another process commands the arm{f' ({self._commander})' if isinstance(self._commander, str) else ''}"
+        try:
+            session = self.require_commander(commander)
+        except UserError as error:
+            return str(error)
         if chunk is None:
             session.keep()
             return None
         reason = malformation(chunk)
         if reason is not None:
-            self._statistics.interventions[reason] += 1
-            return f"the chunk is {reason}"
-        session.submit(chunk)
+            return self.refuse(reason)
+        session.submit(chunk, refused, moves_gripper)
         return None
+
+    def require_commander(self, commander: object) -> TrackingSession:
+        """What `commander` moves the arm by. Raises UserError where nothing tracks, or another one commands."""
+        session = self._session
+        if session is None:
+            raise UserError(f"the arm is {self._mode}{f' ({self._why})' if self._why else ''}: start it first")
+        if commander != self._commander:
+            other = f" ({self._commander})" if isinstance(self._commander, str) else ""
+            raise UserError(f"another process commands the arm{other}")
+        return session
+
+    def refuse(self, refusal: Refusal) -> str:
+        """Count a command that comes no further; its words."""
+        self._statistics.interventions[refusal.limit] += 1
+        return refusal.words
+
+    @property
+    def setpoint(self) -> SetPoint:
+        """The last set-point that went to the arm. Raises UserError where nothing tracks."""
+        return self.require_commander(self._commander).setpoint
+
+    def move_gripper(self, opening: float) -> None:
+        """Begin to open or to close the hand while nobody tracks. Raises UserError where somebody does, or it cannot."""
+        if self._session is not None:
+            raise UserError("the arm tracks: who commands it commands the hand, too")
+        self._gripper.move_alone(opening)
 
     def state(self) -> ArmState:
         """The state at the time of the call."""
@@ -261,8 +293,10 @@ class ArmController:
                 self._track(request)
             elif request.name == "home":
                 self._go_home(request)
+            elif request.name == "guide":
+                self._driver.free_for_guiding()
             else:
-                raise UserError(f"unknown request {request.name!r}; known are start, release, home, recover")
+                raise UserError(f"unknown request {request.name!r}; known are start, release, home, guide, recover")
         except (UserError, ArmFault) as error:
             if request.done.is_set():
                 self._fault(error)
@@ -299,7 +333,11 @@ class ArmController:
         reading = self._driver.read()
         if reading.robot_mode not in ("Idle", "Move"):
             raise UserError(f"the robot is in mode {reading.robot_mode}, not Idle; release it, or recover from its errors")
-        if not Limits(self._rig.limits, 1.0).inside(reading.end_effector):
+        limits = Limits(self._rig)
+        overload = limits.overload(reading)
+        if overload is not None:
+            raise UserError(f"the arm may not start: {overload.words}")
+        if not limits.inside(reading.end_effector) and not self._rig.limits.off_nothing_protects_the_arm:
             place = ", ".join(f"{value:.3f}" for value in reading.end_effector.position)
             raise UserError(f"the end effector is at ({place}) m, outside the rig's workspace; guide it inside, or go home")
         self._begin("track")
@@ -332,13 +370,14 @@ class ArmController:
             due_ns = next_tick_ns(now_ns, self._rig.rates.setpoint_hz)
             now_ns = clock.sleep_until_ns(due_ns)
             if self._stop_asked:
-                self._enter("idle", "asked to stop", now_ns)
-                return
+                session.end(ASKED)
             self._reading = reading = session.tick(now_ns, due_ns)
-            if session.mode != self._mode:
+            asked = session.ending == ASKED and session.mode == "stopped"
+            mode = "idle" if asked else session.mode
+            if mode != self._mode:
                 age_ms = (now_ns - session.fresh_ns) / 1e6
-                reason = "fresh set-points" if session.mode == "tracking" else f"no set-point for {age_ms:.0f} ms"
-                self._enter(session.mode, reason, now_ns)
+                silent = "fresh set-points" if mode == "tracking" else f"no set-point for {age_ms:.0f} ms"
+                self._enter(mode, session.ending or silent, now_ns)
             self._tell_state(reading, now_ns)
             if session.mode == "stopped":
                 return
@@ -399,8 +438,13 @@ class ArmController:
         state = self._arm_state(reading, stamp_ns, self._mode, self._session)
         self._tell(replace(self._report(stamp_ns), state=state, wrench=reading.wrench))
 
+    @property
+    def _why(self) -> str | None:
+        """Why the arm is in fault, or was stopped."""
+        return self._error or (self._modes[-1]["reason"] if self._mode == "stopped" else None)
+
     def _report(self, stamp_ns: int) -> Report:
-        return Report(stamp_ns, self._mode, self._motion, self._error, self._commander, self._latched)
+        return Report(stamp_ns, self._mode, self._motion, self._why, self._commander, self._latched)
 
     def _arm_state(self, reading: Reading, stamp_ns: int, mode: str, session: TrackingSession | None) -> ArmState:
         return ArmState(

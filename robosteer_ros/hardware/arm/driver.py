@@ -63,6 +63,10 @@ class ArmDriver(ABC):
         raise ArmFault(f"the robot did not recover; its mode is {self.read().robot_mode}")
 
     @abstractmethod
+    def free_for_guiding(self) -> None:
+        """Let the arm at rest be led in all directions and turns while the buttons at its hand are pressed. Raises ArmFault."""
+
+    @abstractmethod
     def recover(self) -> None:
         """Clear the robot's errors after a fault. Raises ArmFault if it refuses."""
 

@@ -105,6 +105,12 @@ class FrankyDriver(ArmDriver):
         except builtins.Exception as error:
             raise ArmFault(describe(error)) from error
 
+    def free_for_guiding(self) -> None:
+        try:
+            self._robot.set_guiding_mode([True] * 6, True)
+        except builtins.Exception as error:
+            raise ArmFault(describe(error)) from error
+
     def recover(self) -> None:
         try:
             try:

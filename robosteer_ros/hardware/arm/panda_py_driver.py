@@ -192,6 +192,12 @@ class PandaPyDriver(ArmDriver):
         if self._failure is not None:
             raise ArmFault(describe(self._failure)) from self._failure
 
+    def free_for_guiding(self) -> None:
+        try:
+            self._panda.get_robot().set_guiding_mode([True] * 6, True)
+        except builtins.Exception as error:
+            raise ArmFault(describe(error)) from error
+
     def recover(self) -> None:
         try:
             self._state()

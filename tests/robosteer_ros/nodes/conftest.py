@@ -78,7 +78,7 @@ def graph_arms(arm_node, caller, rig):
 
     def give(source="policy"):
         if source not in arms:
-            arms[source] = GraphArm(caller, rig, source)
+            arms[source] = GraphArm(caller, rig, source, patience_s=90)
         return arms[source]
 
     yield give

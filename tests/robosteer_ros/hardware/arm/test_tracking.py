@@ -12,13 +12,15 @@ from robosteer_core.runtime.runner import tick_ns
 from robosteer_ros.hardware.arm.client import ArmClient
 
 MS = 1_000_000
-DOWN, RIGHT = (0, 0, -0.01, 0, 0, 0), (0, 0.008, 0, 0, 0, 0.02)
+DOWN, RIGHT = (0, 0, -0.01, 0, 0, 0), (0, 0.004, 0, 0, 0, 0.01)
 
 
 @pytest.fixture(scope="module")
 def rig_file(new_arm_rig):
     """An arm that may be pushed onto the table at speed."""
-    return new_arm_rig(arm={"collision_force_n": 500.0, "collision_torque_nm": 250.0})
+    return new_arm_rig(
+        arm={"collision_force_n": 500.0, "collision_torque_nm": 250.0}, limits={"max_force_n": 500.0, "max_moment_nm": 250.0}
+    )
 
 
 def ticks(clock, count, hz=15):
@@ -46,8 +48,8 @@ def test_the_arm_follows_and_two_runs_are_identical(arm, tracking, chunk):
     first, second = run(), run()
     np.testing.assert_array_equal(first, second)
     moved, lag = first[-1, :3] - first[0, :3], first[:, 7:10] - first[:, :3]
-    np.testing.assert_allclose(first[-1, 7:10] - first[0, 7:10], [0, 23 * 0.008, 0], atol=1e-9)
-    np.testing.assert_allclose(moved, [0, 23 * 0.008, 0], atol=0.012)
+    np.testing.assert_allclose(first[-1, 7:10] - first[0, 7:10], [0, 23 * 0.004, 0], atol=1e-9)
+    np.testing.assert_allclose(moved, [0, 23 * 0.004, 0], atol=0.012)
     assert np.linalg.norm(lag, axis=1).max() < 0.02
     assert first[0, -1] < 0.05 and first[-1, -1] > 0.9
     status = arm.status()
@@ -74,7 +76,7 @@ def test_without_set_points_it_holds_after_200_ms_and_stops_after_1_s(arm, track
         still = arm.state()
         clock.sleep_until_ns(start_ns + 1100 * MS)
         last_chunk_ns = arm.status()["last_chunk_ns"]
-        with pytest.raises(Refused, match="stopped: start it first"):
+        with pytest.raises(Refused, match="stopped .no set-point for 1000 ms.: start it first"):
             arm.send(chunk(arm.state(), clock, DOWN))
     assert held.mode == "holding"
     np.testing.assert_array_equal(held.commanded.position, still.commanded.position)
