@@ -7,6 +7,7 @@ import shutil
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class RawLog:
 
     One bag per episode, `raw/episode_000003/episode_000003.mcap` beside the dataset's own folders; `ros2 bag`, `mcap` and
     Foxglove open it. Log times are ROS time: in the lab the newest stamp that has been heard. A bag whose process was
-    killed has no index and stays under `raw/interrupted_...`, for `mcap recover`.
+    killed, or whose disk is full, has no index and stays under `raw/interrupted_...`, for `mcap recover`.
     """
 
     def __init__(self, node: Node, rig: Rig, folder: Path) -> None:
@@ -109,15 +110,24 @@ class RawLog:
             self._writer = writer
 
     def end(self, index: int | None) -> None:
-        """Finish the log as that of episode `index`, or with None drop it."""
+        """Finish the log as that of episode `index`, or with None drop it. One that could not be written is set aside."""
         with self._lock:
             writer, self._writer = self._writer, None
-            if writer is None:
-                return
-            writer.close()
         running = self._folder / _RUNNING
         if index is None:
-            shutil.rmtree(running)
+            if writer is not None:
+                with suppress(OSError):  # what cannot be written is not missed
+                    writer.abort()
+            shutil.rmtree(running, ignore_errors=True)
+            return
+        try:
+            if writer is not None:
+                writer.close()
+        except OSError as error:
+            logger.error("the raw log of episode %d cannot be finished: %s", index, error)
+            writer = None
+        if writer is None:
+            self._set_aside()
             return
         name = f"episode_{index:06d}"
         shutil.rmtree(self._folder / name, ignore_errors=True)  # of an episode that its dataset has not got
@@ -147,7 +157,11 @@ class RawLog:
             if heard.latched:
                 heard.last.append(payload)
             if self._writer is not None:
-                self._writer.write(heard.connection, self._now_ns(), payload)
+                try:
+                    self._writer.write(heard.connection, self._now_ns(), payload)
+                except OSError as error:  # the dataset goes on without it
+                    logger.error("the raw log of this episode ends here: %s; make room", error)
+                    self._writer = None
 
     def _now_ns(self) -> int:
         return self._stamp_ns if self._simulated else time.time_ns()

@@ -148,6 +148,8 @@ class RecorderNode(rig_node.RigNode):
         if session is None:
             raise UserError("no dataset is open: set the parameters `task` and `dataset` of the recorder, or use `robosteer record`")
         if name == "review":
+            if session.status.stage in ("recording", "saving"):
+                raise UserError("an episode is running: keep or discard it first")
             return str(review(Path(session.status.dataset)))
         if name in ("keep", "discard") and session.status.stage == "recording":
             session.saving()

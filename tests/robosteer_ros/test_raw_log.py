@@ -1,0 +1,99 @@
+"""The raw log of episodes: what is on the graph, as MCAP's own reader finds it; a full disk ends the log and nothing else."""
+
+import resource
+import threading
+import time
+
+import pytest
+from mcap.reader import make_reader
+
+from robosteer_core.rig import load_rig
+from robosteer_ros import ros
+from robosteer_ros.raw_log import RawLog, topics
+from robosteer_ros.ros import DurabilityPolicy, QoSProfile, SingleThreadedExecutor, create_node, geometry_msgs, std_msgs, tf2_msgs
+
+RIG = load_rig("lab")
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def node():
+    ros.init(args=["test"])
+    node, executor = create_node("recorder", namespace="/left"), SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    yield node
+    executor.shutdown()
+    spinning.join()
+    node.destroy_node()
+    ros.try_shutdown()
+
+
+def pose_at(second):
+    header = std_msgs.msg.Header(frame_id="fr3_link0")
+    header.stamp.sec = second
+    return geometry_msgs.msg.PoseStamped(header=header)
+
+
+def publish(node, log, seconds):
+    """Poses that the log has heard when this returns."""
+    publisher = node.create_publisher(geometry_msgs.msg.PoseStamped, "arm/pose", QoSProfile(depth=100))
+    deadline = time.monotonic() + 60
+    while publisher.get_subscription_count() == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for second in seconds:
+        publisher.publish(pose_at(second))
+    while log._now_ns() < seconds[-1] * 10**9:
+        assert time.monotonic() < deadline, "the last pose was not heard"
+        time.sleep(0.01)
+    node.destroy_publisher(publisher)
+
+
+def read(folder, index):
+    name = f"episode_{index:06d}"
+    with (folder / "raw" / name / f"{name}.mcap").open("rb") as file:
+        return [(channel.topic, schema.name, message.log_time // 10**9) for schema, channel, message in make_reader(file).iter_messages()]
+
+
+def test_an_episodes_log_holds_what_was_said_meanwhile_at_robot_time_and_what_is_latched(node, tmp_path):
+    transforms = node.create_publisher(tf2_msgs.msg.TFMessage, "/tf_static", LATCHED)
+    transforms.publish(tf2_msgs.msg.TFMessage())
+    log = RawLog(node, RIG, tmp_path)
+    publish(node, log, [1, 2])
+    log.begin()
+    publish(node, log, [3, 4, 5])
+    log.end(0)
+    log.begin()
+    publish(node, log, [6])
+    log.end(None)
+    log.close()
+    pose, transform = "geometry_msgs/msg/PoseStamped", "tf2_msgs/msg/TFMessage"
+    assert read(tmp_path, 0) == [("/tf_static", transform, 2), *(("/left/arm/pose", pose, second) for second in (3, 4, 5))]
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["episode_000000"]
+
+
+def test_a_full_disk_ends_the_log_of_that_episode_alone(node, tmp_path, caplog):
+    log = RawLog(node, RIG, tmp_path)
+    log.begin()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        publish(node, log, [1, 2, 3])
+        log.end(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot be finished" in caplog.text or "ends here" in caplog.text
+    log.begin()
+    publish(node, log, [4])
+    log.end(1)
+    log.close()
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == ["episode_000001", "interrupted_000"]
+    assert [second for *_, second in read(tmp_path, 1)] == [4]
+
+
+def test_each_camera_is_logged_compressed_and_nothing_is_logged_raw():
+    listed = topics(RIG)
+    for camera in RIG.cameras:
+        assert f"{camera.name}/color/image_raw/compressed" in listed and f"{camera.name}/color/image_raw" not in listed
