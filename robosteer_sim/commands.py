@@ -91,6 +91,27 @@ def operator(
 
 
 @app.command()
+def demonstrate(
+    task: Annotated[str, typer.Option(help='What to demonstrate, e.g. "press the red button".')],
+    dataset: Annotated[Path, typer.Option(help="Folder of the new LeRobot v3 dataset.")],
+    episodes: Annotated[int, typer.Option(min=1, help="How many episodes to do successfully.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first scene; the next ones follow.")] = 0,
+    variation: VariationOption = "none",
+    rig: RigOption = "lab",
+) -> None:
+    """Record the scripted operator in one process, without FCI: the dataset of `robosteer record`, sooner."""
+    from rich.progress import Progress
+
+    from robosteer_sim.direct_demonstrations import record_directly
+
+    contract = _lab_rig(rig)
+    with Progress() as progress:
+        bar = progress.add_task("demonstrating", total=episodes)
+        done = record_directly(contract, task, episodes, seed, dataset, lambda o: progress.update(bar, completed=o.kept), variation)
+    typer.echo(f"{done.kept} episodes of {task!r} in {dataset}, {done.discarded} failed")
+
+
+@app.command()
 def fault(
     kind: Annotated[str, typer.Argument(help="What goes wrong. Without it: what could, and what does.")] = "",
     parameters: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="camera=front seconds=2")] = None,

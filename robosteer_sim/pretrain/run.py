@@ -36,7 +36,7 @@ def pretrain(rig: Rig, out: Path, work: Path, episodes: int, steps: int, trials:
     again, it goes on from there."""
     began = time.perf_counter()
     work.mkdir(parents=True, exist_ok=True)
-    _claim(work / "settings.json", {"episodes": episodes, "steps": steps, "seed": seed, "rig": rig.model_dump(mode="json")})
+    _claim(work / "settings.json", {"episodes": episodes, "seed": seed, "rig": rig.model_dump(mode="json")})
     paths = collect(rig, work / "shards", episodes, IMAGE_SIZE, FIRST_SEED + 100_000 * seed, processes)
     shards = Shards(paths, tuple(camera.name for camera in rig.cameras))
     say(f"{len(shards)} frames of {episodes} episodes")

@@ -10,6 +10,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from robosteer_core.errors import UserError
 from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
 from robosteer_sim.pretrain import INSTRUCTIONS, OBJECTS, TOUCHED
@@ -17,15 +18,15 @@ from robosteer_sim.tasks import WORDINGS, parse, paraphrases
 
 BATCH = 32
 DRAWS = 3
-#: Pictures of a batch that are asked for another of their objects too.
-RENAMED = 16
+#: After so many layers of the backbone the place of what is named is read.
+PLACE_LAYERS = 3
 PEAK_RATE, WARM_UP = 1.5e-3, 200
 #: Share of the steps in which the rate goes down.
 COOL_DOWN = 0.3
 PLACE_WEIGHT = 1.0
 NEAR_M, NEAR_WEIGHT = 0.04, 0.25
 PLACEMENT_CENTRE_M, SPREAD_M = (PLACEMENT_LOW_M + PLACEMENT_HIGH_M) / 2, 0.09
-SAVE_EVERY = 500
+SAVE_EVERY = 200
 _KINDS = np.array([kind for kind, _ in OBJECTS])
 _HAS_GOAL = np.array([parse(instruction).goal is not None for instruction in INSTRUCTIONS])
 
@@ -89,8 +90,8 @@ def _drawn(wordings: list[tuple[np.ndarray, np.ndarray]], random: np.random.Gene
 
 
 class PlaceHead(nn.Module):
-    """Reads the places of the object that is named, and of the goal that it is brought to, from the instruction's last token, one
-    layer before the backbone's end: of each where it is and how far from the hand.
+    """Reads the places of the object that is named, and of the goal that it is brought to, from the instruction's last token in the
+    middle of the backbone: of each where it is and how far from the hand.
 
     It stands for the vision-language co-training of a real VLA: from the flow loss alone a model of this size learns
     the average motion long before it learns what the words point at. It is not part of the checkpoint.
@@ -106,7 +107,11 @@ class PlaceHead(nn.Module):
 
 
 def train(policy: FlowPolicy, shards: Shards, work: Path, steps: int, seed: int) -> None:
-    """Train in place for `steps` steps; state is kept in `work`, so that a killed run goes on where it was saved."""
+    """Train in place for `steps` steps; state is kept in `work`, so that a killed run goes on where it was saved.
+
+    Until the rate goes down, the steps before are the same whatever their number: it may be another one than in the run that goes
+    on. Raises UserError where the rate has been led down to another end.
+    """
     torch.manual_seed(seed)
     head = PlaceHead(policy.backbone.config.hidden_size)
     modules = nn.ModuleList([policy.model, head])
@@ -116,6 +121,11 @@ def train(policy: FlowPolicy, shards: Shards, work: Path, steps: int, seed: int)
     done = 0
     if saved.exists():
         state = torch.load(saved, weights_only=True)
+        if state["steps"] != steps and state["step"] > (1 - COOL_DOWN) * min(steps, state["steps"]):
+            raise UserError(
+                f"{saved} is at step {state['step']} of {state['steps']}, its learning rate on the way down; found {steps} steps; "
+                f"expected {state['steps']}, or another --work"
+            )
         modules.load_state_dict(state["modules"])
         optimiser.load_state_dict(state["optimiser"])
         done = state["step"]
@@ -142,7 +152,7 @@ def train(policy: FlowPolicy, shards: Shards, work: Path, steps: int, seed: int)
                 log.flush()
             if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
                 part = saved.with_suffix(".part")
-                torch.save({"modules": modules.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, part)
+                torch.save({"modules": modules.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "steps": steps}, part)
                 part.rename(saved)
     policy.eval()
 
@@ -161,34 +171,31 @@ def _losses(policy, head, shards, wordings, random) -> dict[str, torch.Tensor]:
     inputs = policy.inputs(images, shards.state[rows], ["-"] * BATCH)
     features = policy.image_features(inputs.pixels)
 
-    def off(hidden: torch.Tensor, mask: torch.Tensor, named: np.ndarray, has_goal: np.ndarray) -> torch.Tensor:
-        """How far the places read from `hidden` are off those of the objects `named` (b,) in the first b scenes and, where
-        there is one, of the goal."""
-        asked = rows[: len(named)]
-        places = np.stack([shards.places[asked, named, :2], shards.places[asked, 1, :2]], axis=1)
-        beside = np.clip(places - shards.state[asked, None, :2], -0.2, 0.2)
+    def off(hidden: list[torch.Tensor], mask: torch.Tensor, named: np.ndarray, has_goal: np.ndarray) -> torch.Tensor:
+        """How far the places read from the backbone are off those of the object `named` (B,) in each scene and, where there is
+        one, of the goal."""
+        places = np.stack([shards.places[rows, named, :2], shards.places[rows, 1, :2]], axis=1)
+        beside = np.clip(places - shards.state[rows, None, :2], -0.2, 0.2)
         wanted = torch.from_numpy(np.concatenate([(places - PLACEMENT_CENTRE_M) / SPREAD_M, beside / SPREAD_M], axis=2)).float()
-        errors = ((head(hidden, mask) - wanted) ** 2).mean(2)
+        errors = ((head(hidden[PLACE_LAYERS].float(), mask) - wanted) ** 2).mean(2)
         return errors[:, 0].mean() + (errors[:, 1] * torch.from_numpy(has_goal)).mean()
 
-    instructions, objects = shards.instruction[rows], shards.objects[rows[:RENAMED]]
+    instructions, objects = shards.instruction[rows], shards.objects[rows]
     # The same pictures with other words: only what the words name tells the two apart.
     other = random.integers(1, (objects >= 0).sum(1))
-    named = objects[np.arange(RENAMED), other]
+    named = objects[np.arange(BATCH), other]
     alone = ((_KINDS[objects] == _KINDS[named][:, None]) & (objects >= 0)).sum(1) == 1
     ids, mask = wordings.ask(instructions, random)
     other_ids, other_mask = wordings.name(named, alone, random)
-    def run(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Prefix]:
-        """What the place is read from, and the prefix, of these words and as many pictures."""
-        embeddings, seen = policy.embed(Inputs(inputs.pixels[: len(ids)], ids, mask, inputs.state), features[: len(ids)])
-        # In bfloat16 the backbone takes 0.17 s of one core instead of 0.30 s (measured); vision and expert gain nothing.
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden, pairs = policy.run_backbone(embeddings, seen, for_suffix=True)
-        return hidden[-1].float(), Prefix([(key.float(), value.float()) for key, value in pairs], seen, hidden)
-
-    hidden, prefix = run(ids, mask)
+    # In bfloat16 the backbone takes 0.17 s of one core instead of 0.30 s (measured); vision and expert gain nothing.
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings, seen = policy.embed(Inputs(inputs.pixels, ids, mask, inputs.state), features)
+        hidden, pairs = policy.run_backbone(embeddings, seen, for_suffix=True)
+        embeddings, others_seen = policy.embed(Inputs(inputs.pixels, other_ids, other_mask, inputs.state), features)
+        others_hidden, _ = policy.run_backbone(embeddings, others_seen, stop=PLACE_LAYERS)
+    prefix = Prefix([(key.float(), value.float()) for key, value in pairs], seen, [])
     off_target = off(hidden, mask, np.zeros(BATCH, int), _HAS_GOAL[instructions])
-    off_other = off(run(other_ids, other_mask)[0], other_mask, other, np.zeros(RENAMED, bool))
+    off_other = off(others_hidden, other_mask, other, np.zeros(BATCH, bool))
     actions, valid = shards.chunks(rows, policy.chunk_size)
     actions = policy.normalised_actions(actions).repeat_interleave(DRAWS, 0)
     valid = torch.from_numpy(valid).repeat_interleave(DRAWS, 0)

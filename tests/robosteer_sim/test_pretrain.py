@@ -113,12 +113,19 @@ def test_a_killed_training_goes_on_to_the_same_weights(shards, tmp_path, monkeyp
     train.train(resumed, shards, tmp_path / "b", 4, seed=0)
     for (name, one), (_, other) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
         assert torch.equal(one, other), name
+    with pytest.raises(UserError, match="at step 4 of 4, its learning rate on the way down; found 8 steps; expected 4, or another --work"):
+        train.train(resumed, shards, tmp_path / "b", 8, seed=0)
+
+
+def test_steps_may_be_added_until_the_rate_goes_down():
+    rates = {steps: [train._rate(step, steps) for step in range(steps)] for steps in (1000, 2000)}
+    assert rates[1000][:700] == rates[2000][:700] and rates[1000][720] < rates[2000][720] and rates[1000][-1] < 0.03 * max(rates[1000])
 
 
 def test_a_folder_of_another_pretraining_is_refused_before_anything_is_made(tmp_path):
     rig, work = load_rig("lab"), tmp_path / "work"
     work.mkdir()
-    (work / "settings.json").write_text('{"episodes": 24, "steps": 8, "seed": 0}')
-    with pytest.raises(UserError, match="another steps 8, rig None; choose another --work"):
+    (work / "settings.json").write_text('{"episodes": 23, "seed": 0}')
+    with pytest.raises(UserError, match="another episodes 23, rig None; choose another --work"):
         pretrain(rig, tmp_path / "base", work, 24, 9, 1, 0, 1, print)
     assert [path.name for path in work.iterdir()] == ["settings.json"] and not (tmp_path / "base").exists()
