@@ -29,7 +29,7 @@ EVERYWHERE = (
     "change_state", "get_state", "get_available_states", "get_available_transitions", "get_transition_graph",
     "describe_parameters", "get_parameters", "get_parameter_types", "list_parameters", "set_parameters", "set_parameters_atomically",
 )  # fmt: skip
-NODES = ("front_camera", "arm", "teleop", "recorder", "policy", "supervisor")
+NODES = ("front_camera", "arm", "gripper", "teleop", "recorder", "policy", "supervisor")
 ABSOLUTE = ("/diagnostics", "/tf", "/tf_static")
 #: Parameters whose value here is this script's.
 GIVEN = ("rig", "policy", "logs")
