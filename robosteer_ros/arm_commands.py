@@ -75,9 +75,11 @@ class SteadyCommands:
         if age_s > most_s:
             return Refusal("stale", f"stale: the command is {age_s:.3f} s old, and hold_after_s is {most_s:g}; is its stamp that of now?")
         if stamp_ns < self._latest_ns:
-            return Refusal("reordered", f"reordered: the command is {(self._latest_ns - stamp_ns) / 1e9:.3f} s older than the one before it")
+            older_s = (self._latest_ns - stamp_ns) / 1e9
+            return Refusal("reordered", f"reordered: the command is {older_s:.3f} s older than the one before it")
         if -age_s > MAX_LEAD_NS / 1e9:
-            return Refusal("future", f"future: the command is of {-age_s:.3f} s from now, and {MAX_LEAD_NS / 1e9:g} s is the most: another clock?")
+            lead_s = MAX_LEAD_NS / 1e9
+            return Refusal("future", f"future: the command is of {-age_s:.3f} s from now, and {lead_s:g} s is the most: another clock?")
         self._latest_ns = stamp_ns
         return None
 

@@ -48,7 +48,8 @@ class Limits:
         period_s = 1.0 / rig.rates.setpoint_hz
         self._shortest_s, self._longest_s = MIN_PERIODS * period_s, MAX_CATCH_UP_PERIODS * period_s
         ticks = (self._shortest_s, self._longest_s)
-        self._linear, self._angular = Braking(config.max_acceleration_m_per_s2, *ticks), Braking(config.max_angular_acceleration_rad_per_s2, *ticks)
+        self._linear = Braking(config.max_acceleration_m_per_s2, *ticks)
+        self._angular = Braking(config.max_angular_acceleration_rad_per_s2, *ticks)
         # Towards walls on all three axes at once.
         self._to_wall = Braking(config.max_acceleration_m_per_s2 / np.sqrt(3), *ticks)
         self._low, self._high = np.array(config.workspace.low_m), np.array(config.workspace.high_m)
@@ -159,7 +160,8 @@ class Limits:
             before_s = (self._latest_start_ns - int(chunk.stamps_ns[0])) / 1e9
             return Refusal("reordered", f"reordered: the chunk begins {before_s:.3f} s before the one that came before it")
         if first_s > MAX_LEAD_NS / 1e9:
-            return Refusal("future", f"future: the chunk begins in {first_s:.3f} s, and {MAX_LEAD_NS / 1e9:g} s is the most: another clock?")
+            most_s = MAX_LEAD_NS / 1e9
+            return Refusal("future", f"future: the chunk begins in {first_s:.3f} s, and {most_s:g} s is the most: another clock?")
         return None
 
     def _step(self, chunk: ActionChunk, now_ns: int, commanded: Pose) -> Refusal | None:

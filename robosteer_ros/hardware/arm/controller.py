@@ -53,7 +53,8 @@ class _Request:
 @dataclass(frozen=True)
 class Report:
     """What the controller tells as it goes: `state` and `wrench` (6,) [N, Nm] of one instant, None where only what is said
-    of the arm has changed; `motion` that runs, `error` why it is in fault or was stopped, `commander` that tracks, each None where there is none; `latched` after a stop, until a recovery."""
+    of the arm has changed; `motion` that runs, `error` why it is in fault or was stopped, `commander` that tracks, each None
+    where there is none; `latched` after a stop, until a recovery."""
 
     stamp_ns: int
     mode: str
@@ -106,8 +107,8 @@ class ArmController:
     def request(self, name: str, commander: object) -> None:
         """Carry out `start`, `release`, `home`, `guide` or `recover` for `commander`. Raises UserError saying why not.
 
-        `start` and `home` return once begun, `guide` and `recover` when they are done. `release` returns once it is certain that the next tick of the
-        loop stops: it must not wait for robot time, which the caller may be holding.
+        `start` and `home` return once begun, `guide` and `recover` when they are done. `release` returns once it is certain
+        that the next tick of the loop begins to stop: it must not wait for robot time, which the caller may be holding.
         """
         with self._stopping:
             if name == "release":

@@ -177,13 +177,17 @@ def test_a_pose_is_reached_straight_and_bad_ones_are_refused_in_words(arm, track
         assert pose() == OK
         clock.sleep_until_ns(clock.now_ns() + 190 * MS)
         reached = arm.state().commanded
-        refusals = [pose(age_ms=5000), pose(frame="world"), pose(replace(goal, quaternion=np.zeros(4))), pose(replace(goal, position=goal.position * np.nan))]
+        no_rotation, no_number = replace(goal, quaternion=np.zeros(4)), replace(goal, position=goal.position * np.nan)
+        refusals = [pose(age_ms=5000), pose(frame="world"), pose(no_rotation), pose(no_number)]
         assert pose(goal.moved(np.array([0.3, 0, 0, 0, 0, 0]))) == OK  # only the tick knows where the command is
         clock.sleep_until_ns(clock.now_ns() + 20 * MS)
         np.testing.assert_allclose(arm.state().commanded.position, reached.position, atol=1e-6)
     np.testing.assert_allclose(reached.delta_to(goal), 0, atol=2e-3)
-    words = ("stale: the command is 5.000 s old, and hold_after_s is 0.2", "malformed: a command is given in fr3_link0, found frame 'world'",
-             "malformed: quaternion 2 of 2 has length 0, expected 1", "non_finite: pose 1 of 2")  # fmt: skip
+    words = (
+        "stale: the command is 5.000 s old, and hold_after_s is 0.2",
+        "malformed: a command is given in fr3_link0, found frame 'world'",
+        "malformed: quaternion 2 of 2 has length 0, expected 1", "non_finite: pose 1 of 2",
+    )  # fmt: skip
     for (level, message), expected in zip(refusals, words, strict=True):
         assert level == b"\x02" and message.startswith(expected)
     counted = Counter(arm.status()["interventions"]) - before
@@ -207,7 +211,8 @@ def test_the_hand_is_commanded_while_nobody_moves_the_arm(arm, caller, lab):
 
 def test_states_and_diagnostics_come_at_rest_too(arm, caller):
     heard, counts = [], Counter()
-    for topic, kind in (*wire.STATE_TOPICS.items(), (wire.STATUS, Array), (wire.CLOCK, rosgraph_msgs.msg.Clock), (wire.TRANSFORMS, tf2_msgs.msg.TFMessage)):
+    others = {wire.STATUS: Array, wire.CLOCK: rosgraph_msgs.msg.Clock, wire.TRANSFORMS: tf2_msgs.msg.TFMessage}
+    for topic, kind in (wire.STATE_TOPICS | others).items():
         qos = wire.CLOCK_QOS if topic == wire.CLOCK else wire.STATE_QOS
         heard.append(caller.create_subscription(kind, topic, lambda message, topic=topic: counts.update([topic]), qos))
     told = {}

@@ -93,7 +93,8 @@ class Hostile:
         return self.chunk(state, now_ns, spoilt, scale)
 
     def chunk(self, state, now_ns, spoilt, scale):
-        count = int(self.random.integers(600, 3000)) if spoilt == "length" and self.random.random() < 0.05 else int(self.random.integers(1, 9))
+        long = spoilt == "length" and self.random.random() < 0.05
+        count = int(self.random.integers(600, 3000) if long else self.random.integers(1, 9))
         head = self.header(now_ns + 20 * MS, spoilt)
         poses = trajectory_msgs.msg.MultiDOFJointTrajectory(header=head, joint_names=[hand_frame(self.rig)])
         widths = trajectory_msgs.msg.JointTrajectory(header=head, joint_names=["gripper_width"])

@@ -67,7 +67,10 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"id": 7, "token": TOKEN}
         if request == "GET /admin/api/system-status":
             return 200, {"controlToken": {"activeToken": {"id": 7}}}
-        names = {"POST /desk/api/joints/unlock": "unlock", "POST /desk/api/system/fci": "activate", "DELETE /admin/api/control-token": "release"}
+        names = {
+            "POST /desk/api/joints/unlock": "unlock", "POST /desk/api/system/fci": "activate",
+            "DELETE /admin/api/control-token": "release",
+        }  # fmt: skip
         return self.controlled(names[request])
 
 
