@@ -14,8 +14,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -27,7 +25,7 @@ from robosteer_core.evaluation.report import CONDITIONS, Details, PolicyTimes, R
 from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.evaluation.trials import TrialRecord
 from robosteer_core.rig import Rig, load_rig
-from robosteer_core.runtime.lab_processes import READY_TIMEOUT_S, ROBOSTEER, environment, lab_processes, process
+from robosteer_core.runtime.lab_processes import READY_TIMEOUT_S, ROBOSTEER, environment, process
 
 TASK, OWN_TASK = "press the red button", "touch the red button"
 #: Scenes of demonstrations and of trials never share a seed, nor does pretraining use either.
@@ -94,22 +92,12 @@ def demo(arguments: argparse.Namespace) -> None:
             "--steps", steps, "--seed", seed)  # fmt: skip
     console.rule(f"4  {arguments.trials} trials of each condition")
     (out / "conditions.yaml").write_text(yaml.safe_dump(conditions(policy, out), sort_keys=False))
-    with lab(arguments.rig, rig, out / "logs"):
-        run("eval", str(out / "conditions.yaml"), "--rig", arguments.rig, "--out", str(out / "trials"), "--videos", "4",
-            "--failures", "0", "--through", "arm",
-            "--trials", str(arguments.trials), "--seed", str(TRIAL_SEED + 1000 * arguments.seed))  # fmt: skip
+    run("eval", str(out / "conditions.yaml"), "--rig", arguments.rig, "--out", str(out / "trials"), "--videos", "4",
+        "--failures", "0", "--through", "arm",
+        "--trials", str(arguments.trials), "--seed", str(TRIAL_SEED + 1000 * arguments.seed))  # fmt: skip
     console.rule("5  the report")
     report(arguments, rig, selection, time.perf_counter() - began)
     console.print(f"report: {out / 'report.html'}  ({(time.perf_counter() - began) / 60:.1f} minutes)")
-
-
-@contextmanager
-def lab(name: str, rig: Rig, logs: Path) -> Iterator[None]:
-    """The robot's side, while the arm is needed."""
-    with lab_processes(name, rig, logs) as said:
-        for part, (_, line) in said.items():
-            console.print(f"{part}: {line}")
-        yield
 
 
 def conditions(policy: str, out: Path) -> list[dict]:

@@ -1,10 +1,13 @@
-"""Trials through FCI: the rig's cameras, its arm's process and, in the simulated lab, the lab's control socket."""
+"""Trials through FCI: the nodes of the rig's cameras and of its arm and, in the simulated lab, the lab's control socket."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections import Counter
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 from robosteer_core.errors import UserError
@@ -13,31 +16,48 @@ from robosteer_core.evaluation.venue import Stage, Venue
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_core.runtime.lab_processes import lab_processes, lab_runs, private_rig
+from robosteer_core.runtime.lab_processes import lab_runs, private_rig, write_rig
 from robosteer_core.runtime.observation import ArmState, Observation
-from robosteer_ros.hardware.station import Station
+from robosteer_ros import ros
+from robosteer_ros.bringup import GraphSettings
+from robosteer_ros.nodes.supervisor import spinning
+from robosteer_ros.station import GraphStation
+from robosteer_ros.up import bring_up
+
+logger = logging.getLogger(__name__)
 
 #: Names of the robot's errors, as libfranka tells them: one or more, then a colon.
 ERRORS = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+(, [a-z0-9_]+)*[,:]")
 #: The one that is no policy's doing: too few commands have come in time, or have come at all.
 LINK_ERROR = "communication_constraints_violation"
+_numbers = count(1)
 
 
 class ArmVenue(Venue):
-    """`robosteer eval --through arm`: holds cameras, arm and lab.
+    """`robosteer eval --through arm`: a node beside those of cameras and arm, and a hand on the lab.
 
-    Where no lab runs at the rig's addresses, or other workers are there, it starts one of its own at other addresses.
+    Where no lab runs at the rig's addresses, or other workers are there, it starts one of its own at other addresses, and
+    with it the nodes, in a namespace of their own.
     """
 
     def __init__(self, rig: Rig, folder: Path, alone: bool) -> None:
         if rig.lab is None:
             raise UserError(f"trials need a rig that can reset its scenes, the simulated lab; rig {rig.name!r} is none")
+        if not alone or not lab_runs(rig):
+            rig, path = private_rig(rig, folder)
+            namespace = f"trials_{os.getpid()}_{next(_numbers)}"
+        else:
+            path, namespace = write_rig(rig, folder), ""
         with ExitStack() as stack:
-            if not alone or not lab_runs(rig):
-                rig, path = private_rig(rig, folder)
-                stack.enter_context(lab_processes(path, rig, folder))
+            if not ros.ok():
+                ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+                stack.callback(ros.try_shutdown)
+            given = GraphSettings(rig=str(path), only="cameras,arm", namespace=namespace, logs=folder)
+            stack.enter_context(bring_up(given, logger.info, missing_only=True)).wait()
+            node = ros.create_node("trials", namespace=namespace or None, start_parameter_services=False)
+            stack.enter_context(spinning(node))
             self.rig = rig
-            self.station = stack.enter_context(Station(rig))
+            self.station = stack.enter_context(GraphStation(node, rig, "policy"))
             self.link = stack.enter_context(LabLink(rig.lab.control, "trials"))
             self._open = stack.pop_all()
 
@@ -84,6 +104,6 @@ class ArmStage(Stage):
 
     def close(self) -> None:
         try:
-            self.arm.stop()
+            self.arm.release()
         finally:
             self.clock.close()

@@ -27,7 +27,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="seed of the first trial")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder of the results; trials that it holds are not repeated")] = None,
     json_out: Annotated[str, typer.Option("--json", help="file for the list of results, - for the standard output")] = "",
-    through: Annotated[str, typer.Option(help="lab: inside this process; arm: through FCI and the arm's process")] = "lab",
+    through: Annotated[str, typer.Option(help="lab: inside this process; arm: through FCI and the nodes of the rig")] = "lab",
     processes: Annotated[
         int | None,
         typer.Option(

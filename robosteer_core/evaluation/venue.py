@@ -1,4 +1,4 @@
-"""Where trials take place: inside one process, or through FCI and the arm's process."""
+"""Where trials take place: inside one process, or through FCI and the nodes of the rig."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ROBOSTEER = [sys.executable, "-m", "robosteer_core.cli"]
 READY_TIMEOUT_S = 120
 END_TIMEOUT_S = 10
 #: What each process says when it can be used.
-READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "arm": "ready, commands at", "record": "ready for the operator"}
+READY = {"lab": "accepting FCI", "cameras": "drawing the cameras", "record": "ready for the operator"}
 #: The ports of FCI: robot and gripper. They are fixed, so that each lab needs an address of its own.
 FCI_PORTS = (1337, 1338)
 _PR_SET_PDEATHSIG = 1
@@ -82,17 +82,16 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def lab_processes(
-    name: str | Path, rig: Rig, logs: Path, parts: Sequence[str] = ("lab", "cameras", "arm")
+    name: str | Path, rig: Rig, logs: Path, parts: Sequence[str] = ("lab", "cameras")
 ) -> Iterator[dict[str, tuple[subprocess.Popen, str]]]:
-    """The robot's side: physics with the robot's network interface, cameras, and the process that holds the arm. `name` is
-    the rig's name or file. Gives each process, and what it has said.
+    """The robot's side: physics with the robot's network interface, and cameras. `name` is the rig's name or file. Gives each
+    process, and what it has said.
 
     It runs only while the arm is needed; an idle lab goes on drawing its cameras.
     """
     commands = {
         "lab": ["sim", "serve", "--rig", str(name), "--host", rig.arm.address],
         "cameras": ["sim", "cameras", "--rig", str(name)],
-        "arm": ["arm", "--rig", str(name)],
     }
     with ExitStack() as stack:
         yield {part: stack.enter_context(process(part, commands[part], logs)) for part in parts}
@@ -115,10 +114,16 @@ def private_rig(rig: Rig, folder: Path) -> tuple[Rig, Path]:
     content = rig.model_dump(mode="json")
     content["arm"] |= {"address": _free_address(), "command_address": command}
     content |= {"teleop_address": teleop, "lab": {**content["lab"], "control": control}}
+    private = Rig.model_validate(content)
+    return private, write_rig(private, folder)
+
+
+def write_rig(rig: Rig, folder: Path) -> Path:
+    """The rig's file in `folder`, for commands that take one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "rig.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return Rig.model_validate(content), path
+    path.write_text(yaml.safe_dump(rig.model_dump(mode="json"), sort_keys=False))
+    return path
 
 
 def _free_port(held: ExitStack) -> int:

@@ -142,10 +142,13 @@ class ArmController:
 
     def look(self) -> None:
         """Tell the state of now, too, beside those of the set-points; where nothing tracks, states come by themselves."""
-        session = self._session
-        if session is not None:
-            with suppress(ArmFault):  # the motion has ended: the loop finds out by itself
-                self._tell_state(self._driver.read(), self._time_ns())
+        if self._session is not None:
+            try:
+                reading = self._driver.read()
+            except ArmFault:
+                # The motion has ended, which the loop finds out at its next tick; the asker may be holding that back.
+                reading = self._reading
+            self._tell_state(reading, self._time_ns())
 
     def submit(
         self, chunk: ActionChunk | None, commander: object, refused: Callable[[str], None] = lambda words: None,
