@@ -97,9 +97,11 @@ def _agreement(main: Iterable[TrialRecord], arm: Iterable[TrialRecord]) -> tuple
 
 def _cost(recipes: Sequence[dict], plan) -> dict[str, dict[str, float]]:
     """Of each condition of the main table: trained parameters, and mean seconds of selection and of finetuning."""
-    found = {}
+    found, known = {}, {(recipe["task"], recipe["key"]): recipe for recipe in recipes}
     for name in CONDITIONS:
-        mine = [recipe for recipe in recipes if recipe["name"] == name]
+        # By what they are, not by their name: an ablation may have made them before.
+        keys = [(task, recipe.key) for task in plan.tasks for recipe in plan.main_recipes(task) if recipe.name == name]
+        mine = [known[key] for key in keys if key in known]
         if mine:
             found[name] = {
                 "parameters": mine[0]["trainable_parameters"], "heads": len(mine[0]["heads"]),
