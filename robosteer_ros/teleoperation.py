@@ -187,7 +187,9 @@ class Teleoperation:
 
     def _drive(self) -> None:
         with ExitStack() as ending:
-            # The arm is let go before time may run on without us; its rest takes time, so we leave first.
+            # From the last to the first: the arm is let go before time may run on without us, and nothing is ready before it rests.
+            ending.callback(self._arm.rest)
+            ending.callback(self._announce, "saving")
             clock = self._open_clock()
             ending.callback(clock.close)
             if not self._device.guides:
@@ -195,8 +197,6 @@ class Teleoperation:
                 ending.callback(self._arm.release)
             self._announce(self.stage)
             (self._lead if self._device.guides else self._follow)(clock)
-        self._announce("saving" if self._recording.running else self.stage)
-        self._arm.rest()
         if not self._recording.wait(lambda status: status.stage not in ("recording", "saving"), SETTLE_TIMEOUT_S):
             raise UserError(f"the recorder has not ended the episode within {SETTLE_TIMEOUT_S:.0f} s; look at its log")
 
@@ -205,6 +205,8 @@ class Teleoperation:
         hz, start_ns, tick = self._rig.rates.policy_hz, clock.now_ns(), 0
         while self._wanted():
             now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick + 1, hz))
+            if not self._wanted():
+                return
             # Ticks that have passed meanwhile are left out: what the operator commands now is executed after now.
             missed = last_tick(start_ns, now_ns, hz) - (tick + 1)
             tick += 1 + missed

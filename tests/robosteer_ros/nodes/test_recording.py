@@ -171,3 +171,27 @@ def test_led_by_hand_the_motion_of_the_arm_is_the_action(graph, rig, rig_file, s
     assert len(arrays.state) >= 4
     np.testing.assert_allclose(arrays.action[:-1, :3], np.diff(arrays.state[:, :3], axis=0), atol=1e-6)
     assert arrays.action[:, 1].sum() > 0.002
+
+
+def test_the_arm_is_driven_without_a_recorder_from_teleop_drive_to_teleop_rest(teleop, rig, ask, caller):
+    device, arm = TeleopLink(rig), GraphArm(caller, rig, None)
+    await_stage(device, "waiting")
+    with LabLink(rig.lab.control, "test") as lab:
+        lab.reset(TASK, 0, hold=True)
+    clock = LabClock(rig.lab.control, "operator", RANKS["operator"])
+    before = arm.state().measured.position
+    assert ask("teleop/drive")[0]
+    await_stage(device, "driving")
+    start_ns = clock.now_ns()
+    for tick in range(1, 8):
+        now_ns = clock.sleep_until_ns(tick_ns(start_ns, tick, 15))
+        device.publish(DELTA, 1.0, tick < 5, now_ns)
+    assert ask("teleop/rest")[0]
+    clock.close()
+    await_stage(device, "waiting")
+    moved = arm.state().measured.position - before
+    # The enabling switch was held for four ticks; the arm ends where they led it, but for the error of its impedance.
+    np.testing.assert_allclose(moved, 4 * DELTA[:3], atol=0.006)
+    assert arm.status()["motion"] is None
+    arm.close()
+    device.close()
