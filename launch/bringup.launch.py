@@ -1,18 +1,28 @@
 """The graph of a rig: `ros2 launch robosteer bringup.launch.py rig:=lab|panda|fr3`. Launch starts the processes, and again when
-one dies; the supervisor configures and activates their nodes in order, and its end ends the launch.
+one dies; the supervisor configures and activates their nodes in order, and its end ends the launch. A simulated lab comes first, where
+it does not run already.
 
 The launch runs on the Python of ROS, which has neither torch nor pydantic: rigs are read here as plain YAML, and checked by
 the nodes.
 """
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 
 import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.event_handlers import OnProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
@@ -44,30 +54,41 @@ def rig_file(rig: str, robot_ip: str) -> Path:
     return path
 
 
+def lab_runs(control: str) -> bool:
+    host, port = control.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def include(file: str, **arguments: str) -> GroupAction:
+    """A launch file of the package; its arguments are its own."""
+    source = PythonLaunchDescriptionSource(str(SHARE / f"{file}.launch.py"))
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
+
+
 def graph(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     rig = rig_file(given["rig"], given["robot_ip"])
     content = yaml.safe_load(rig.read_text())
-    common = {name: given[name] for name in ("namespace", "params_file", "log_level")} | {"rig": str(rig)}
-    included = [("lab", {"rig": str(rig)})] if content.get("lab") else []
     policy = {name: given[name] for name in ("policy", "adapter")}
+    common = {name: given[name] for name in ("namespace", "params_file", "log_level")} | policy | {"rig": str(rig)}
+    nodes = []
     for kind in content.get("nodes", NODES):
         if kind == "cameras":
-            included += [("node", {"node": "camera", "name": f"{camera['name']}_camera"}) for camera in content["cameras"]]
+            nodes += [include("node", node="camera", name=f"{camera['name']}_camera", **common) for camera in content["cameras"]]
         elif kind != "policy" or given["policy"]:
-            included.append(("node", {"node": kind} | policy))
-    included.append(("node", {"node": "supervisor", "processes": "false"} | policy))
-    return [
-        GroupAction(
-            [
-                IncludeLaunchDescription(
-                    PythonLaunchDescriptionSource(str(SHARE / f"{file}.launch.py")),
-                    launch_arguments=(common | own).items() if file == "node" else own.items(),
-                )
-            ]
-        )
-        for file, own in included
-    ]
+            nodes.append(include("node", node=kind, **common))
+    supervisor = include("node", node="supervisor", processes="false", **common)
+    if not content.get("lab") or lab_runs(content["lab"]["control"]):
+        return [*nodes, supervisor]
+
+    def when_it_draws(event):
+        return [supervisor] if event.process_name.startswith("lab_cameras") and b"drawing the cameras" in event.text else None
+
+    return [include("lab", rig=str(rig)), *nodes, RegisterEventHandler(OnProcessIO(on_stdout=when_it_draws))]
 
 
 def generate_launch_description():

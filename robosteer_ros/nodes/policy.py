@@ -169,8 +169,10 @@ class PolicyNode(RigNode):
     # What it tells.
 
     def _run_ended(self, run: PolicyRun) -> None:
-        said = f"run {self._runs} {run.outcome.value}: {run.error}" if run.error else f"run {self._runs} {run.outcome.value}"
-        (self.get_logger().error if run.error else self.get_logger().info)(said)
+        if run.error:
+            self.get_logger().error(f"run {self._runs} {run.outcome.value}: {run.error}")
+        else:
+            self.get_logger().info(f"run {self._runs} {run.outcome.value}")
         if numbers := run.statistics.summary():
             self.get_logger().info(", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
         self._tell()

@@ -14,6 +14,7 @@ from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
 from robosteer_ros.ros import (
     ExternalShutdownException,
+    InvalidHandle,
     LifecycleNode,
     LifecycleState,
     MultiThreadedExecutor,
@@ -142,7 +143,14 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
 
     def spin() -> None:
         try:
-            executor.spin()
+            while True:
+                try:
+                    executor.spin()
+                    break
+                except InvalidHandle:
+                    # A transition destroyed an endpoint just as another thread was about to wait for it; rclpy's executor
+                    # (Jazzy) lets that out, and goes on without it when it is asked again.
+                    pass
         except ExternalShutdownException:
             pass
         except BaseException as error:

@@ -152,8 +152,10 @@ class Supervisor(Node):
         words = f"{watched.process.name}: {watched.state}{f', {watched.words}' if watched.words else ''}"
         if watched.state == "given up":
             self.get_logger().error(f"{words}; mend it, then call supervisor/retry")
+        elif watched.words:
+            self.get_logger().warning(words)
         else:
-            (self.get_logger().warning if watched.words else self.get_logger().info)(words)
+            self.get_logger().info(words)
         with self._lock:
             self._status.publish(self._report())
 

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not BUILT, reason="the colcon package is not sourced: make ros, then source .ros/install/setup.bash"),
 ]
 
-PATIENCE_S = 120
+PATIENCE_S = 300
 LOOK = ("--no-daemon", "--spin-time", "3")
 
 
@@ -29,26 +29,33 @@ def ros2(*words):
 
 @contextmanager
 def launched(folder, *words):
-    """A launch and the file of what it prints; ended by Ctrl-C, after which none of its processes is there."""
+    """A launch, as a function that gives what it has printed; ended by Ctrl-C, after which none of its processes is there."""
     path = folder / "launch.txt"
     with path.open("w") as output:
         command = ["ros2", "launch", "robosteer", *words]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=folder)
     try:
-        yield path
+        yield lambda: _still(process, path)
         process.send_signal(signal.SIGINT)
         process.wait(60)
         left = subprocess.run(["pgrep", "-s", str(process.pid), "-a"], capture_output=True, text=True).stdout
         assert left == "", path.read_text()
     finally:
-        if process.poll() is None or left:
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True).stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
-def until(condition, path):
+def _still(process, path):
+    """What a launch has printed so far; fails when it has ended."""
+    text = path.read_text()
+    assert process.poll() is None, text
+    return text
+
+
+def until(condition, printed):
     deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, path.read_text()
+    while not condition(printed()):
+        assert time.monotonic() < deadline, printed()
         time.sleep(0.2)
 
 
@@ -67,10 +74,10 @@ def test_a_rig_that_is_not_there_is_named(tmp_path):
 def test_a_node_of_the_package_starts_and_waits_to_be_configured(tmp_path, new_rig, node):
     name = "front_camera" if node == "camera" else node
     arguments = (f"node:={node}", f"rig:={new_rig()}", "namespace:=cell", *([f"name:={name}"] if node == "camera" else []))
-    with launched(tmp_path, "node.launch.py", *arguments) as output:
-        until(lambda: f"/cell/{name}" in ros2("lifecycle", "nodes", *LOOK).splitlines(), output)
+    with launched(tmp_path, "node.launch.py", *arguments) as printed:
+        until(lambda _: f"/cell/{name}" in ros2("lifecycle", "nodes", *LOOK).splitlines(), printed)
         assert ros2("lifecycle", "get", f"/cell/{name}", *LOOK) == "unconfigured [1]\n"
-        assert "ROS 2 by rclpy" in output.read_text()
+        assert "ROS 2 by rclpy" in printed()
 
 
 def test_the_graph_of_the_lab_comes_up_and_goes_down(tmp_path, new_rig):
@@ -83,10 +90,10 @@ def test_the_graph_of_the_lab_comes_up_and_goes_down(tmp_path, new_rig):
         found = {name: ros2("lifecycle", "get", f"/cell/{name}", *LOOK).strip() for name in names}
         return {name: state for name, state in found.items() if state != "active [3]"}
 
-    with launched(tmp_path, *words) as output:
-        until(lambda: re.search(r"policy: active", output.read_text()), output)
+    with launched(tmp_path, *words) as printed:
+        until(lambda text: "policy: active" in text, printed)
         assert states() == {}
-        killed = re.search(r"\[robosteer_teleop-\d+\]: process started with pid \[(\d+)\]", output.read_text())
+        killed = re.search(r"\[robosteer_teleop-\d+\]: process started with pid \[(\d+)\]", printed())
         os.kill(int(killed[1]), signal.SIGKILL)
-        until(lambda: output.read_text().count("teleop: active") == 2, output)
+        until(lambda text: text.count("teleop: active") == 2, printed)
         assert states() == {}

@@ -73,6 +73,7 @@ class Logger:
     def __init__(self, name: str) -> None:
         self.name = name
         self._seen: dict[tuple, float] = {}  # place in the code -> when it was logged last
+        self._severities: dict[tuple, LoggingSeverity] = {}
 
     def get_child(self, name: str) -> Logger:
         if not name:
@@ -110,14 +111,20 @@ class Logger:
         return self._log(message, LoggingSeverity(severity), options)
 
     def _log(self, message: str, severity: LoggingSeverity, options: dict) -> bool:
-        """Whether the message was logged. Options: once, skip_first, throttle_duration_sec, per place in the code."""
+        """Whether the message was logged. Options: once, skip_first, throttle_duration_sec, per place in the code.
+
+        Raises ValueError where a place in the code changes its severity, as rclpy does.
+        """
         unknown = set(options) - {"name", "once", "skip_first", "throttle_duration_sec", "throttle_time_source_type"}
         if unknown:
             raise TypeError(f"unknown logging options: {', '.join(sorted(unknown))}")
         if not self.is_enabled_for(severity):
             return False
         caller = sys._getframe(2)
-        if options and not self._due((caller.f_code, caller.f_lineno), options):
+        place = (caller.f_code, caller.f_lasti)
+        if self._severities.setdefault(place, severity) != severity:
+            raise ValueError("Logger severity cannot be changed between calls.")
+        if options and not self._due(place, options):
             return False
         now_ns = time.time_ns()
         seconds, nanoseconds = divmod(now_ns, 1_000_000_000)

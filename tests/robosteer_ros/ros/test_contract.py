@@ -581,3 +581,10 @@ def test_log_levels_come_from_the_command_line(join, capfd):
     node.destroy_node()
     shown = capfd.readouterr().err
     assert "shown now" in shown and shown.count("but once") == 1
+
+
+def test_a_place_in_the_code_logs_with_one_severity(node):
+    logger = node.get_logger()
+    with pytest.raises(ValueError, match="severity cannot be changed"):
+        for say in (logger.info, logger.warning):
+            say("words")
