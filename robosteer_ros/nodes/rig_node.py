@@ -214,15 +214,20 @@ class _ToRos(logging.Handler):
         self._log = logger
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._say(record.levelno, self.format(record))
+        except Exception:  # as every handler of logging: who says something is not to fail because nobody can write it down
+            self.handleError(record)
+
+    def _say(self, level: int, words: str) -> None:
         # ROS has these five levels. rclpy knows a call by its line, which must not change its level: one line for each.
-        words = self.format(record)
-        if record.levelno >= logging.CRITICAL:
+        if level >= logging.CRITICAL:
             self._log.fatal(words)
-        elif record.levelno >= logging.ERROR:
+        elif level >= logging.ERROR:
             self._log.error(words)
-        elif record.levelno >= logging.WARNING:
+        elif level >= logging.WARNING:
             self._log.warning(words)
-        elif record.levelno >= logging.INFO:
+        elif level >= logging.INFO:
             self._log.info(words)
         else:
             self._log.debug(words)
