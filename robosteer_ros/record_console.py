@@ -23,7 +23,7 @@ from robosteer_ros.steering import RecordingStatus
 from robosteer_ros.up import RunningGraph, bring_up
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SERVICE_TIMEOUT_S = 150.0
+SERVICE_TIMEOUT_S, FINISH_TIMEOUT_S = 150.0, 10.0
 DISCOVERY_TIMEOUT_S = 10.0
 POLL_S = 0.1
 KEYS = {"s": "start", "k": "keep", "d": "discard", "v": "review", "f": "finish"}
@@ -56,11 +56,11 @@ class Console:
         if not response.result.successful:
             raise UserError(response.result.reason)
 
-    def ask(self, name: str) -> str:
+    def ask(self, name: str, timeout_s: float = SERVICE_TIMEOUT_S) -> str:
         """start, keep, discard, review or finish; what the recorder says to it. Raises UserError in its words."""
-        response = self._services[name].call(std_srvs.srv.Trigger.Request(), SERVICE_TIMEOUT_S)
+        response = self._services[name].call(std_srvs.srv.Trigger.Request(), timeout_s)
         if response is None:
-            raise UserError(f"the recorder did not answer within {SERVICE_TIMEOUT_S:.0f} s; look at its log")
+            raise UserError(f"the recorder did not answer within {timeout_s:.0f} s; look at its log")
         if not response.success:
             raise UserError(response.message)
         return response.message
@@ -132,7 +132,10 @@ def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations:
         try:
             return console.watch(typer.echo, keys, lambda: _check(graph))
         except KeyboardInterrupt:
-            typer.echo(console.ask("finish"))
+            try:
+                typer.echo(console.ask("finish", FINISH_TIMEOUT_S))
+            except UserError as error:  # the end goes on without it
+                typer.echo(str(error), err=True)
             raise
 
 

@@ -69,7 +69,9 @@ def _episode(rig: Rig, device: TeleopLink, task: str, seed: int, variation: str)
             if tail < 0 or truth["failure"]:
                 break
             action = operator.act(truth)
-            device.publish(action[:6], action[6], True, now_ns)
+            if device.publish(action[:6], action[6], True, now_ns) != "recording":
+                logger.warning("seed %d of %r: the recorder has ended the episode; its log says why", seed, task)
+                return False
         device.publish(_STILL, 0.0, False, now_ns, ["keep" if truth["success"] else "discard"])
     if not truth["success"]:
         logger.warning("seed %d of %r failed: %s", seed, task, truth["failure"] or "out of time")
