@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,10 @@ from robosteer_core.camera_calibration import (
 )
 from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.rig import load_rig
+
+# A shell's background ignores SIGINT, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = count(1)
 

@@ -35,7 +35,7 @@ def test_kinematics_are_those_of_the_lab(model):
 def test_what_is_out_of_reach_or_at_a_joint_limit_is_told():
     hand, _ = forward(HOME + 0.2)
     joints = reach("fr3", hand, HOME)
-    low, high = JOINT_LIMITS_RAD["fr3"]
+    low, high = np.array(JOINT_LIMITS_RAD["fr3"])
     assert (joints >= low + MARGIN_RAD - 1e-9).all() and (joints <= high - MARGIN_RAD + 1e-9).all()
     far_mm, turned_deg = distance(forward(joints)[0], hand)
     assert far_mm < 1 and turned_deg < 0.1

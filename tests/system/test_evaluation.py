@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -124,10 +123,8 @@ def still_evaluation(out, policy=Still()):  # noqa: B008
 
 def test_who_interrupts_it_is_told_what_is_kept_and_how_it_goes_on(tmp_path):
     command = [sys.executable, "-m", "robosteer_core.cli", "eval", "--policy", "scripted", "--task", PRESS, "--trials", "200"]
-    # Tests that a shell runs in the background ignore SIGINT, and so would what they start.
-    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     words = [*command, "--processes", "1", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr.readline().startswith("200 trials: 1 combinations")
     while "trials: 10 of 200" not in process.stderr.readline():
         assert process.poll() is None
