@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from robosteer_core.cli import main
+from robosteer_ros import ros
 
 
 @pytest.fixture
@@ -14,6 +15,7 @@ def typed(capfd):
 
     def run(*words, code=0):
         found = main(words)
+        ros.set_logger_level("", ros.LoggingSeverity.INFO)  # rclpy keeps the level of a command for the whole process
         shown = capfd.readouterr()
         assert found == code, shown.err
         return shown.err if code else shown.out
