@@ -90,7 +90,7 @@ def test_parameters_of_our_node_are_listed_described_read_and_set(ros2):
 
 
 def test_our_node_hears_what_ros2_publishes(ros2):
-    echo = ["ros2", "topic", "echo", "/ours/pong", "std_msgs/msg/String", "--once"]
+    echo = ["ros2", "topic", "echo", "/ours/pong", "std_msgs/msg/String", "--once", "--no-daemon"]
     process = subprocess.Popen(echo, stdout=subprocess.PIPE, text=True)
     try:
         # Ten a second until both have found each other; -w 1 waits for our subscription.
