@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
-from robosteer_core.runtime.json_lines import Refused
 
 FOUND_WITHIN_S = 5.0
 ANSWERED_WITHIN_S = 20.0
@@ -44,28 +43,22 @@ class ArmConsole:
 
     def _join(self) -> None:
         from robosteer_ros import ros
+        from robosteer_ros.participant import spinning
 
         ros.init(args=["--ros-args", "--log-level", "warn"])
         self._open.callback(ros.try_shutdown)
-        self._node = ros.create_node(f"_arm_console_{os.getpid()}", namespace=self._namespace or None, start_parameter_services=False)
-        self._open.callback(self._node.destroy_node)
+        name = f"_arm_console_{os.getpid()}"
+        self._node = ros.create_node(name, namespace=self._namespace or None, start_parameter_services=False)
+        self._open.enter_context(spinning(self._node))
 
     def _call(self, name: str) -> str:
-        from robosteer_ros import ros
+        from robosteer_ros.participant import trigger
+        from robosteer_ros.ros import std_srvs
 
-        trigger = ros.std_srvs.srv.Trigger
-        client = self._node.create_client(trigger, f"arm/{name}")
+        client = self._node.create_client(std_srvs.srv.Trigger, f"arm/{name}")
         if not client.wait_for_service(FOUND_WITHIN_S):
             raise UserError(
                 f"nobody holds the arm of rig {self._rig.name}: no process at {self._rig.arm.command_address}, no node at "
                 f"{client.srv_name}; start `robosteer up {self._rig.name}` or `robosteer arm --rig {self._rig.name}`"
             )
-        future = client.call_async(trigger.Request())
-        ros.spin_until_future_complete(self._node, future, timeout_sec=ANSWERED_WITHIN_S)
-        self._node.destroy_client(client)
-        if not future.done():
-            raise UserError(f"arm/{name} has not answered within {ANSWERED_WITHIN_S:.0f} s; look at the node's log")
-        response = future.result()
-        if not response.success:
-            raise Refused(response.message)
-        return response.message
+        return trigger(client, ANSWERED_WITHIN_S)

@@ -17,6 +17,8 @@ from robosteer_ros import arm_messages as wire
 from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
 from robosteer_ros.hardware.arm.process import clock_reader
 from robosteer_ros.messages import Stamps, chunk_messages, values_of
+from robosteer_ros.participant import trigger
+from robosteer_ros.qos import EVERY_LATCHED, STATES
 from robosteer_ros.ros import MutuallyExclusiveCallbackGroup, Node, diagnostic_msgs, std_srvs, trajectory_msgs
 
 DISCOVERY_TIMEOUT_S = 10.0
@@ -53,13 +55,13 @@ class GraphArm:
         heard = {topic: (kind, self._hear(topic)) for topic, kind in wire.STATE_TOPICS.items()}
         heard |= {wire.ANSWERS: (array, self._hear_answer), wire.STATUS: (array, self._hear(wire.STATUS))}
         for topic, (kind, take) in heard.items():
-            qos = wire.EVERY_STATUS_QOS if topic == wire.STATUS else wire.STATE_QOS
+            qos = EVERY_LATCHED if topic == wire.STATUS else STATES
             self._own(node.destroy_subscription, node.create_subscription(kind, topic, take, qos, callback_group=group))
         names = ["stop", "home", "recover", "report", "look"]
         if source is not None:
             poses, widths = trajectory_msgs.msg.MultiDOFJointTrajectory, trajectory_msgs.msg.JointTrajectory
-            self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", wire.STATE_QOS))
-            self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", wire.STATE_QOS))
+            self._poses = self._own(node.destroy_publisher, node.create_publisher(poses, f"arm/{source}/chunk", STATES))
+            self._widths = self._own(node.destroy_publisher, node.create_publisher(widths, f"arm/{source}/gripper_chunk", STATES))
             names += [f"{source}/start", f"{source}/release"]
         self._clients = {
             name: self._own(node.destroy_client, node.create_client(std_srvs.srv.Trigger, f"arm/{name}", callback_group=group))
@@ -189,12 +191,7 @@ class GraphArm:
             raise Refused(refusal)
 
     def _call(self, name: str) -> str:
-        response = self._clients[name].call(std_srvs.srv.Trigger.Request(), timeout_sec=2 * ANSWER_TIMEOUT_S)
-        if response is None:
-            raise UserError(f"the arm node did not answer arm/{name} within {2 * ANSWER_TIMEOUT_S:.0f} s; look at its log")
-        if not response.success:
-            raise Refused(response.message)
-        return response.message
+        return trigger(self._clients[name], 2 * ANSWER_TIMEOUT_S)
 
     def _await_arm(self, patience_s: float) -> None:
         """Until every way to the arm node and back has been seen to work."""

@@ -11,22 +11,12 @@ from robosteer_core.runtime.observation import ArmState
 from robosteer_ros.hardware.arm.controller import Report
 from robosteer_ros.messages import Stamp, Stamps, base_frame, hand_frame, pose_message, pose_of, report, values_of
 from robosteer_ros.ros import (
-    DurabilityPolicy,
-    QoSProfile,
-    ReliabilityPolicy,
     diagnostic_msgs,
     geometry_msgs,
     sensor_msgs,
     std_msgs,
     tf2_msgs,
 )
-
-STATE_QOS = QoSProfile(depth=100)
-CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-EVERY_ANSWER_QOS = QoSProfile(depth=1000)
-STATUS_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-EVERY_STATUS_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""For who listens and wants them all; who publishes keeps the newest alone."""
 
 JOINTS, MEASURED, COMMANDED, WRENCH, STATUS = "joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status"
 ANSWERS, TRANSFORMS, WIDTH = "arm/answers", "/tf", "gripper/width"

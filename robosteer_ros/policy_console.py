@@ -8,20 +8,12 @@ from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_ros.messages import values_of
-from robosteer_ros.ros import (
-    DurabilityPolicy,
-    Node,
-    Parameter,
-    QoSProfile,
-    diagnostic_msgs,
-    parameter_value_to_python,
-    rcl_interfaces,
-    std_srvs,
-)
+from robosteer_ros.participant import call, trigger
+from robosteer_ros.qos import LATCHED
+from robosteer_ros.ros import Node, Parameter, diagnostic_msgs, parameter_value_to_python, rcl_interfaces, std_srvs
 
 #: Wall seconds: for an answer of a node at work, for loading a policy, and of silence in a run.
 ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class PolicyConsole:
@@ -88,16 +80,13 @@ class PolicyConsole:
             self._news.notify_all()
 
     def _trigger(self, name: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
-        answer = self._call(name, std_srvs.srv.Trigger.Request(), timeout_s)
-        if not answer.success:
-            raise UserError(answer.message)
-        return answer.message
+        return trigger(self._found(name), timeout_s)
 
-    def _call(self, name: str, request, timeout_s: float = ANSWER_TIMEOUT_S):
+    def _call(self, name: str, request):
+        return call(self._found(name), request, ANSWER_TIMEOUT_S)
+
+    def _found(self, name: str):
         client = self._clients[name]
         if not client.wait_for_service(ANSWER_TIMEOUT_S):
             raise UserError(f"nobody serves {client.srv_name}: the policy node is not there; with --policy it is started")
-        answer = client.call(request, timeout_s)
-        if answer is None:
-            raise UserError(f"{client.srv_name} did not answer within {timeout_s:.0f} s; look at the log of the policy node")
-        return answer
+        return client

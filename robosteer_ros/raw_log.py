@@ -17,6 +17,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
+from robosteer_ros.qos import EVERY_LATCHED, STATES
 from robosteer_ros.ros import (
     DurabilityPolicy,
     MutuallyExclusiveCallbackGroup,
@@ -36,27 +37,25 @@ logger = logging.getLogger(__name__)
 FOLDER = "raw"
 _RUNNING = ".running"
 _DEFINITIONS = get_typestore(Stores.ROS2_JAZZY)
-_STATES = QoSProfile(depth=100)
 #: Images come best effort; the depth is ours alone, for the moments in which Python is busy.
 _IMAGES = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def topics(rig: Rig) -> dict[str, tuple[type, QoSProfile]]:
     """What is logged, each with its type and how it is heard."""
     listed = {
-        "joint_states": (sensor_msgs.msg.JointState, _STATES),
-        "arm/pose": (geometry_msgs.msg.PoseStamped, _STATES),
-        "arm/commanded_pose": (geometry_msgs.msg.PoseStamped, _STATES),
-        "arm/wrench": (geometry_msgs.msg.WrenchStamped, _STATES),
-        "arm/status": (diagnostic_msgs.msg.DiagnosticArray, _STATES),
-        "arm/answers": (diagnostic_msgs.msg.DiagnosticArray, _STATES),
-        "arm/teleop/chunk": (trajectory_msgs.msg.MultiDOFJointTrajectory, _STATES),
-        "arm/teleop/gripper_chunk": (trajectory_msgs.msg.JointTrajectory, _STATES),
-        "gripper/width": (std_msgs.msg.Float64, _STATES),
-        "teleop/command": (sensor_msgs.msg.Joy, _STATES),
-        "recorder/status": (diagnostic_msgs.msg.DiagnosticArray, _STATES),
-        "/tf_static": (tf2_msgs.msg.TFMessage, _LATCHED),
+        "joint_states": (sensor_msgs.msg.JointState, STATES),
+        "arm/pose": (geometry_msgs.msg.PoseStamped, STATES),
+        "arm/commanded_pose": (geometry_msgs.msg.PoseStamped, STATES),
+        "arm/wrench": (geometry_msgs.msg.WrenchStamped, STATES),
+        "arm/status": (diagnostic_msgs.msg.DiagnosticArray, STATES),
+        "arm/answers": (diagnostic_msgs.msg.DiagnosticArray, STATES),
+        "arm/teleop/chunk": (trajectory_msgs.msg.MultiDOFJointTrajectory, STATES),
+        "arm/teleop/gripper_chunk": (trajectory_msgs.msg.JointTrajectory, STATES),
+        "gripper/width": (std_msgs.msg.Float64, STATES),
+        "teleop/command": (sensor_msgs.msg.Joy, STATES),
+        "recorder/status": (diagnostic_msgs.msg.DiagnosticArray, STATES),
+        "/tf_static": (tf2_msgs.msg.TFMessage, EVERY_LATCHED),
     }
     for camera in rig.cameras:
         listed[f"{camera.name}/color/image_raw/compressed"] = (sensor_msgs.msg.CompressedImage, _IMAGES)

@@ -17,8 +17,9 @@ from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.hardware.teleop.keys import Keys
 from robosteer_ros.messages import Stamps
 from robosteer_ros.nodes.rig_node import THREADS
-from robosteer_ros.nodes.supervisor import spinning
-from robosteer_ros.ros import DurabilityPolicy, Parameter, QoSProfile, diagnostic_msgs, rcl_interfaces, std_srvs
+from robosteer_ros.participant import call, spinning, trigger
+from robosteer_ros.qos import EVERY_LATCHED
+from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 from robosteer_ros.steering import RecordingStatus
 from robosteer_ros.up import RunningGraph, bring_up
 
@@ -36,8 +37,7 @@ class Console:
     def __init__(self, node: ros.Node, rig: Rig) -> None:
         self._stamps = Stamps(rig)
         self._statuses: queue.SimpleQueue[RecordingStatus] = queue.SimpleQueue()
-        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, latched)
+        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, EVERY_LATCHED)
         self._services = {name: node.create_client(std_srvs.srv.Trigger, f"recorder/{name}") for name in KEYS.values()}
         self._parameters = node.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
 
@@ -50,20 +50,13 @@ class Console:
             if not client.wait_for_service(DISCOVERY_TIMEOUT_S):
                 raise UserError(f"no recorder answers at {client.srv_name}; see its log, or `robosteer node list`")
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in session.items()]
-        response = self._parameters.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), SERVICE_TIMEOUT_S)
-        if response is None:
-            raise UserError(f"the recorder did not answer within {SERVICE_TIMEOUT_S:.0f} s; look at its log")
+        response = call(self._parameters, rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), SERVICE_TIMEOUT_S)
         if not response.result.successful:
             raise UserError(response.result.reason)
 
     def ask(self, name: str, timeout_s: float = SERVICE_TIMEOUT_S) -> str:
         """start, keep, discard, review or finish; what the recorder says to it. Raises UserError in its words."""
-        response = self._services[name].call(std_srvs.srv.Trigger.Request(), timeout_s)
-        if response is None:
-            raise UserError(f"the recorder did not answer within {timeout_s:.0f} s; look at its log")
-        if not response.success:
-            raise UserError(response.message)
-        return response.message
+        return trigger(self._services[name], timeout_s)
 
     def watch(self, say: Callable[[str], None], keys: Keys, check: Callable[[], None]) -> RecordingStatus:
         """Until the session is over; what it came to. `check` is called all the time and may raise."""

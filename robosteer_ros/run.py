@@ -50,7 +50,7 @@ def run(
     from robosteer_core.runtime.lab_link import LabLink
     from robosteer_ros import ros
     from robosteer_ros.bringup import GraphSettings
-    from robosteer_ros.nodes.supervisor import spinning
+    from robosteer_ros.participant import spinning
     from robosteer_ros.policy_console import PolicyConsole
     from robosteer_ros.up import bring_up
 

@@ -11,7 +11,7 @@ from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.camera_link import CameraLink
 from robosteer_ros.hardware.station import Station
-from robosteer_ros.nodes.supervisor import spinning
+from robosteer_ros.participant import spinning
 from robosteer_ros.ros import Node
 from robosteer_ros.up import bring_up
 

@@ -12,6 +12,7 @@ from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.limits import MAX_POSES, Refusal
 from robosteer_ros import arm_messages as wire
+from robosteer_ros import qos
 from robosteer_ros.arm_commands import ChunkJoiner, SteadyCommands
 from robosteer_ros.hardware.arm import desk
 from robosteer_ros.hardware.arm.bindings import open_arm
@@ -86,18 +87,18 @@ class ArmNode(RigNode):
     def _make_publishers(self) -> None:
         self._told_on = {}
 
-        def add(topic: str, kind: type, qos: QoSProfile) -> None:
-            made = self._told_on[topic] = self.create_lifecycle_publisher(kind, topic, qos)
+        def add(topic: str, kind: type, profile: QoSProfile) -> None:
+            made = self._told_on[topic] = self.create_lifecycle_publisher(kind, topic, profile)
             self.resources.callback(self.destroy_lifecycle_publisher, made)
 
         for topic, kind in wire.STATE_TOPICS.items():
-            add(topic, kind, wire.STATE_QOS)
-        add(wire.STATUS, diagnostic_msgs.msg.DiagnosticArray, wire.STATUS_QOS)
-        add(wire.ANSWERS, diagnostic_msgs.msg.DiagnosticArray, wire.STATE_QOS)
-        add(wire.DIAGNOSTICS, diagnostic_msgs.msg.DiagnosticArray, QoSProfile(depth=10))
-        add(wire.TRANSFORMS, tf2_msgs.msg.TFMessage, wire.STATE_QOS)
+            add(topic, kind, qos.STATES)
+        add(wire.STATUS, diagnostic_msgs.msg.DiagnosticArray, qos.LATCHED)
+        add(wire.ANSWERS, diagnostic_msgs.msg.DiagnosticArray, qos.STATES)
+        add(wire.DIAGNOSTICS, diagnostic_msgs.msg.DiagnosticArray, qos.DIAGNOSTICS)
+        add(wire.TRANSFORMS, tf2_msgs.msg.TFMessage, qos.STATES)
         if self.rig.lab is not None:
-            add(wire.CLOCK, rosgraph_msgs.msg.Clock, wire.CLOCK_QOS)
+            add(wire.CLOCK, rosgraph_msgs.msg.Clock, qos.CLOCK)
 
     # States.
 
@@ -130,7 +131,7 @@ class ArmNode(RigNode):
         }
         group = MutuallyExclusiveCallbackGroup()  # commands of one source are taken in their order
         for topic, (kind, take) in heard.items():
-            made = self.create_subscription(kind, f"arm/{source}/{topic}", take, wire.STATE_QOS, callback_group=group)
+            made = self.create_subscription(kind, f"arm/{source}/{topic}", take, qos.STATES, callback_group=group)
             self.resources.callback(self.destroy_subscription, made)
         self._serve(f"arm/{source}/start", self._request("start", source))
         self._serve(f"arm/{source}/release", self._request("release", source))

@@ -14,7 +14,8 @@ from robosteer_ros.image_topics import ImageTopics
 from robosteer_ros.messages import report
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.nodes.rig_node import RigNode
-from robosteer_ros.ros import Clock, ClockType, DurabilityPolicy, QoSProfile, diagnostic_msgs, geometry_msgs, std_msgs, tf2_msgs
+from robosteer_ros.qos import DIAGNOSTICS, LATCHED
+from robosteer_ros.ros import Clock, ClockType, QoSProfile, diagnostic_msgs, geometry_msgs, std_msgs, tf2_msgs
 
 _REPORT_S = 1.0
 _Level = diagnostic_msgs.msg.DiagnosticStatus
@@ -40,9 +41,8 @@ class CameraNode(RigNode):
         lens = self._calibration.lens if self._calibration else None
         self._images = ImageTopics(camera, self.rig, self, optical, lambda: self.value("jpeg_quality"), lens)
         self.resources.callback(self._images.close)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._transforms = self._publisher(tf2_msgs.msg.TFMessage, "/tf_static", latched)
-        self._diagnostics = self._publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self._transforms = self._publisher(tf2_msgs.msg.TFMessage, "/tf_static", LATCHED)
+        self._diagnostics = self._publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", DIAGNOSTICS)
 
     def activate(self) -> None:
         feed = self._feed = CameraFeed(self._camera, self.rig, segment_of(self._camera, self.rig, self), self.value("silent_after_s"))

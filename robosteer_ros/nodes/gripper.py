@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_ros import arm_messages as wire
+from robosteer_ros import qos
 from robosteer_ros.hardware.arm.controller import ArmController
 from robosteer_ros.messages import report
 from robosteer_ros.nodes.rig_node import RigNode
-from robosteer_ros.ros import QoSProfile, diagnostic_msgs, std_msgs
+from robosteer_ros.ros import diagnostic_msgs, std_msgs
 
 PERIOD_S = 0.05
 
@@ -23,15 +24,15 @@ class GripperNode(RigNode):
         self._refused = ""
 
     def configure(self) -> None:
-        self._width = self.create_lifecycle_publisher(std_msgs.msg.Float64, wire.WIDTH, wire.STATE_QOS)
-        self._diagnostics = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, wire.DIAGNOSTICS, QoSProfile(depth=10))
+        self._width = self.create_lifecycle_publisher(std_msgs.msg.Float64, wire.WIDTH, qos.STATES)
+        self._diagnostics = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, wire.DIAGNOSTICS, qos.DIAGNOSTICS)
         for made in (self._width, self._diagnostics):
             self.resources.callback(self.destroy_lifecycle_publisher, made)
 
     def activate(self) -> None:
         if self._controller() is None:
             raise UserError("the gripper works through the arm's node, which is not configured: configure that first")
-        heard = self.create_subscription(std_msgs.msg.Float64, "gripper/command", self._command, wire.STATE_QOS)
+        heard = self.create_subscription(std_msgs.msg.Float64, "gripper/command", self._command, qos.STATES)
         self.running.callback(self.destroy_subscription, heard)
         for period_s, do in ((PERIOD_S, self._tell), (1.0, self._diagnose)):
             self.running.callback(self.destroy_timer, self.create_timer(period_s, do))

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.trial_policy import PolicySpec, TrialPolicy, load_trial_policy
+from robosteer_ros.qos import LATCHED
 from robosteer_ros.station import GraphStation
 from robosteer_ros.messages import report
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.nodes.rig_node import main as run_process
 from robosteer_ros.policy_run import Outcome, PolicyRun, Wishes
-from robosteer_ros.ros import DurabilityPolicy, Parameter, QoSProfile, ReentrantCallbackGroup, diagnostic_msgs, std_msgs, std_srvs
+from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs, std_msgs, std_srvs
 
 #: Wall seconds: between two words on `policy/status` of a run; for a run to begin, and to end.
 STATUS_PERIOD_S, BEGIN_TIMEOUT_S, END_TIMEOUT_S = 0.2, 20.0, 20.0
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 _Level = diagnostic_msgs.msg.DiagnosticStatus
 

@@ -15,12 +15,11 @@ from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
 from robosteer_ros.messages import Stamps
 from robosteer_ros.nodes import rig_node
+from robosteer_ros.qos import LATCHED, STATES
 from robosteer_ros.raw_log import RawLog
 from robosteer_ros.record import RecordingSession, review
 from robosteer_ros.ros import (
-    DurabilityPolicy,
     MutuallyExclusiveCallbackGroup,
-    QoSProfile,
     ReentrantCallbackGroup,
     diagnostic_msgs,
     rcl_interfaces,
@@ -53,8 +52,7 @@ class RecorderNode(rig_node.RigNode):
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._status = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", latched)
+        self._status = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", LATCHED)
         self.resources.callback(self.destroy_lifecycle_publisher, self._status)
 
     def activate(self) -> None:
@@ -69,7 +67,7 @@ class RecorderNode(rig_node.RigNode):
         # Opened here and not in the worker: a refusal refuses the transition.
         self._open(**{name: self.value(name) for name in _SESSION})
         heard = self.create_subscription(
-            sensor_msgs.msg.Joy, "teleop/command", self._hear, QoSProfile(depth=100), callback_group=MutuallyExclusiveCallbackGroup()
+            sensor_msgs.msg.Joy, "teleop/command", self._hear, STATES, callback_group=MutuallyExclusiveCallbackGroup()
         )
         self.running.callback(self.destroy_subscription, heard)
         group = ReentrantCallbackGroup()

@@ -6,30 +6,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings, processes_of
 from robosteer_ros.node_process import NodeProcess, WatchedProcess
+from robosteer_ros.participant import spinning
+from robosteer_ros.qos import LATCHED
 from robosteer_ros.ros import (
-    DurabilityPolicy,
-    Executor,
     Future,
     LoggingSeverity,
     Node,
     QoSProfile,
     SignalHandlerOptions,
-    SingleThreadedExecutor,
     diagnostic_msgs,
     lifecycle_msgs,
     rcl_interfaces,
     std_srvs,
 )
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STOP_TIMEOUT_S = 5.0
 #: What moves the arm is asked to stop before anything is taken down: service, and the process that has it.
 STOPS = (("policy/stop", "policy"), ("teleop/rest", "teleop"), ("arm/stop", "arm"))
@@ -189,21 +186,6 @@ class Supervisor(Node):
 
 def _described(text: str):
     return rcl_interfaces.msg.ParameterDescriptor(description=text, read_only=True)
-
-
-@contextmanager
-def spinning(node: Node, executor: Executor | None = None) -> Iterator[None]:
-    """The node's callbacks are called, in a thread of their own or by `executor`; at the end it is off the graph."""
-    executor = executor or SingleThreadedExecutor()
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, name="supervisor", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        executor.shutdown()
-        thread.join()
-        node.destroy_node()
 
 
 def main() -> None:

@@ -11,10 +11,9 @@ from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.hardware.teleop.devices import DEVICES, open_device
 from robosteer_ros.messages import Stamps, report
 from robosteer_ros.nodes import rig_node
+from robosteer_ros.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.ros import (
-    DurabilityPolicy,
     MutuallyExclusiveCallbackGroup,
-    QoSProfile,
     diagnostic_msgs,
     sensor_msgs,
     std_srvs,
@@ -40,9 +39,9 @@ class TeleopNode(rig_node.RigNode):
         self._stamps = Stamps(self.rig)
         self._device = open_device(self.value("device"), self.rig, self.value("speed_m_per_s"), self.value("turn_rad_per_s"))
         self.resources.callback(self._device.close)
-        self._command = self.create_lifecycle_publisher(sensor_msgs.msg.Joy, "teleop/command", QoSProfile(depth=100))
+        self._command = self.create_lifecycle_publisher(sensor_msgs.msg.Joy, "teleop/command", STATES)
         self.resources.callback(self.destroy_lifecycle_publisher, self._command)
-        self._health = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self._health = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self.resources.callback(self.destroy_lifecycle_publisher, self._health)
 
     def activate(self) -> None:
@@ -57,9 +56,8 @@ class TeleopNode(rig_node.RigNode):
             rig, arm, self._device, lambda: rig_clock(rig, "policy"), now_ns,
             lambda steering: self._command.publish(steering.message(self._stamps)), self._recording,
         )  # fmt: skip
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._recorder = self.create_subscription(
-            diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, latched, callback_group=MutuallyExclusiveCallbackGroup()
+            diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, LATCHED, callback_group=MutuallyExclusiveCallbackGroup()
         )
         self.running.callback(self.destroy_subscription, self._recorder)
         for name, act in (("drive", self._loop.drive), ("rest", self._loop.rest)):

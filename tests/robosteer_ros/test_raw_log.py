@@ -1,7 +1,6 @@
 """The raw log of episodes: what is on the graph, as MCAP's own reader finds it; a full disk ends the log and nothing else."""
 
 import resource
-import threading
 import time
 
 import pytest
@@ -9,24 +8,20 @@ from mcap.reader import make_reader
 
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
+from robosteer_ros.participant import spinning
+from robosteer_ros.qos import LATCHED, STATES
 from robosteer_ros.raw_log import RawLog, topics
-from robosteer_ros.ros import DurabilityPolicy, QoSProfile, SingleThreadedExecutor, create_node, geometry_msgs, std_msgs, tf2_msgs
+from robosteer_ros.ros import create_node, geometry_msgs, std_msgs, tf2_msgs
 
 RIG = load_rig("lab")
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture
 def node():
     ros.init(args=["test"])
-    node, executor = create_node("recorder", namespace="/left"), SingleThreadedExecutor()
-    executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
-    yield node
-    executor.shutdown()
-    spinning.join()
-    node.destroy_node()
+    node = create_node("recorder", namespace="/left")
+    with spinning(node):
+        yield node
     ros.try_shutdown()
 
 
@@ -38,7 +33,7 @@ def pose_at(second):
 
 def publish(node, log, seconds):
     """Poses that the log has heard when this returns."""
-    publisher = node.create_publisher(geometry_msgs.msg.PoseStamped, "arm/pose", QoSProfile(depth=100))
+    publisher = node.create_publisher(geometry_msgs.msg.PoseStamped, "arm/pose", STATES)
     deadline = time.monotonic() + 60
     while publisher.get_subscription_count() == 0:
         assert time.monotonic() < deadline

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import pytest
 
 from robosteer_ros import ros
 from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.participant import spinning
 from robosteer_ros.ros import MultiThreadedExecutor, create_node, lifecycle_msgs
 
 
@@ -38,14 +38,9 @@ def start_node():
 def caller():
     """A node of this process with threads that spin it."""
     ros.init(args=["test"])
-    node, executor = create_node("caller"), MultiThreadedExecutor(num_threads=2)
-    executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
-    yield node
-    executor.shutdown()
-    spinning.join()
-    node.destroy_node()
+    node = create_node("caller")
+    with spinning(node, MultiThreadedExecutor(num_threads=2)):
+        yield node
     ros.try_shutdown()
 
 

@@ -20,6 +20,7 @@ from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_ros import arm_messages as wire
+from robosteer_ros import qos
 from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.messages import Stamps, pose_message, values_of
 from robosteer_ros.ros import create_node, diagnostic_msgs, geometry_msgs, rosgraph_msgs, std_msgs, std_srvs, tf2_msgs
@@ -116,11 +117,11 @@ def tell(caller):
             answers.append(message)
             news.notify()
 
-    heard = caller.create_subscription(diagnostic_msgs.msg.DiagnosticArray, wire.ANSWERS, hear, wire.STATE_QOS)
+    heard = caller.create_subscription(diagnostic_msgs.msg.DiagnosticArray, wire.ANSWERS, hear, qos.STATES)
 
     def tell(topic, message):
         if topic not in publishers:
-            publishers[topic] = caller.create_publisher(type(message), topic, wire.STATE_QOS)
+            publishers[topic] = caller.create_publisher(type(message), topic, qos.STATES)
             wait_until(lambda: publishers[topic].get_subscription_count() and heard.get_publisher_count())
         answers.clear()
         publishers[topic].publish(message)
@@ -199,8 +200,8 @@ def test_a_pose_is_reached_straight_and_bad_ones_are_refused_in_words(arm, track
 def test_the_hand_is_commanded_while_nobody_moves_the_arm(arm, caller, lab):
     lab.reset("press the red button", 0)
     widths = []
-    heard = caller.create_subscription(std_msgs.msg.Float64, wire.WIDTH, lambda message: widths.append(message.data), wire.STATE_QOS)
-    publisher = caller.create_publisher(std_msgs.msg.Float64, "gripper/command", wire.STATE_QOS)
+    heard = caller.create_subscription(std_msgs.msg.Float64, wire.WIDTH, lambda message: widths.append(message.data), qos.STATES)
+    publisher = caller.create_publisher(std_msgs.msg.Float64, "gripper/command", qos.STATES)
     wait_until(lambda: publisher.get_subscription_count() and widths)
     for width_m in (0.08, 0.0):
         publisher.publish(std_msgs.msg.Float64(data=width_m))
@@ -213,8 +214,8 @@ def test_states_and_diagnostics_come_at_rest_too(arm, caller):
     heard, counts = [], Counter()
     others = {wire.STATUS: Array, wire.CLOCK: rosgraph_msgs.msg.Clock, wire.TRANSFORMS: tf2_msgs.msg.TFMessage}
     for topic, kind in (wire.STATE_TOPICS | others).items():
-        qos = wire.CLOCK_QOS if topic == wire.CLOCK else wire.STATE_QOS
-        heard.append(caller.create_subscription(kind, topic, lambda message, topic=topic: counts.update([topic]), qos))
+        profile = qos.CLOCK if topic == wire.CLOCK else qos.STATES
+        heard.append(caller.create_subscription(kind, topic, lambda message, topic=topic: counts.update([topic]), profile))
     told = {}
     heard.append(caller.create_subscription(Array, wire.DIAGNOSTICS, lambda message: told.update({message.status[0].name: message}), 10))
     wait_until(lambda: len(counts) == 7 and min(counts.values()) >= 20 and {"arm", "gripper"} <= told.keys())

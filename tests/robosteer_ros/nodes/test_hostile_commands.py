@@ -16,10 +16,11 @@ from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.hardware.arm.franky_driver import FrankyDriver
 from robosteer_ros.messages import Stamps, base_frame, hand_frame, pose_message
 from robosteer_ros.nodes import arm as arm_module
-from robosteer_ros.ros import MultiThreadedExecutor, builtin_interfaces, create_node, diagnostic_msgs, geometry_msgs, trajectory_msgs
+from robosteer_ros.ros import MultiThreadedExecutor, QoSProfile, builtin_interfaces, create_node, diagnostic_msgs, geometry_msgs, trajectory_msgs
 
 COMMANDS, PER_TICK = 10_000, 20
 MS = 1_000_000
+EVERY = QoSProfile(depth=1000)
 BAD = (np.nan, np.inf, -np.inf, 1e308, -1e9, 5.0, 0.0)
 Stamped = {"pose": geometry_msgs.msg.PoseStamped, "twist": geometry_msgs.msg.TwistStamped}
 
@@ -152,10 +153,10 @@ def test_none_of_10000_hostile_commands_reaches_the_arm_outside_the_limits(rig, 
             answers.append(message)
             news.notify()
 
-    caller.create_subscription(diagnostic_msgs.msg.DiagnosticArray, wire.ANSWERS, hear, wire.EVERY_ANSWER_QOS)
+    caller.create_subscription(diagnostic_msgs.msg.DiagnosticArray, wire.ANSWERS, hear, EVERY)
     kinds = {"chunk": trajectory_msgs.msg.MultiDOFJointTrajectory, "gripper_chunk": trajectory_msgs.msg.JointTrajectory, **Stamped}
     publishers = {
-        (source, topic): caller.create_publisher(kind, f"arm/{source}/{topic}", wire.EVERY_ANSWER_QOS)
+        (source, topic): caller.create_publisher(kind, f"arm/{source}/{topic}", EVERY)
         for source in ("policy", "teleop") for topic, kind in kinds.items()
     }  # fmt: skip
     with LabLink(rig.lab.control, "test") as lab:
