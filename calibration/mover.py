@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from calibration.station import Arm
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import Clock
-from robosteer_core.runtime.pose import Pose
+from robosteer_core.runtime.pose import Pose, interpolate
 
 #: Half of what the rig allows, and no more than this: nobody waits for a policy here.
 SPEED_M_PER_S, SPEED_RAD_PER_S = 0.1, 0.4
@@ -52,10 +51,10 @@ class ArmMover(Mover):
         part = np.linspace(0, 1, steps + 1)[1:]
         part = part * part * (3 - 2 * part)
         first_ns = self._clock.now_ns() + int(_STEP_S * 1e9)
-        turns = Slerp([0, 1], Rotation.concatenate([start.rotation, end.rotation]))(part).as_quat()
+        poses = [interpolate(start, end, fraction) for fraction in part]
         chunk = ActionChunk(
             first_ns + int(1.5 * _STEP_S * 1e9) * np.arange(steps, dtype=np.int64),
-            start.position + part[:, None] * (end.position - start.position), turns, np.full(steps, state.gripper),
+            np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses]), np.full(steps, state.gripper),
         )  # fmt: skip
         self._arm.send(chunk)
         self._wait(int(chunk.stamps_ns[-1]))

@@ -52,12 +52,12 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
             own = {"policy": settings.policy, "adapter": settings.adapter} if kind == "policy" else {}
             words = (word for name, value in own.items() if value for word in ("-p", f"{name}:={value}"))
             nodes = ("arm", "gripper") if kind == "arm" else (kind,)
-            found.append(_process(settings, kind, kind, nodes, stage, tuple(words)))
+            found.append(_process(settings, kind, kind, nodes, stage, tuple(words), early=kind == "policy"))
     return found
 
 
 def _process(
-    settings: GraphSettings, name: str, module: str, nodes: tuple[str, ...], stage: int, words: tuple[str, ...]
+    settings: GraphSettings, name: str, module: str, nodes: tuple[str, ...], stage: int, words: tuple[str, ...], early: bool = False
 ) -> NodeProcess:
     module = f"robosteer_ros.nodes.{module}"
     if importlib.util.find_spec(module) is None:
@@ -65,4 +65,4 @@ def _process(
     ros = ["--params-file", settings.params_file] if settings.params_file else []
     ros += ["--log-level", settings.log_level, "-p", f"rig:={settings.rig}", *words]
     ros += ["-r", f"__ns:=/{settings.namespace.strip('/')}"] if settings.namespace else []
-    return NodeProcess(name, (sys.executable, "-m", module, "--ros-args", *ros), nodes, stage)
+    return NodeProcess(name, (sys.executable, "-m", module, "--ros-args", *ros), nodes, stage, early)

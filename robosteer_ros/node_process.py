@@ -43,13 +43,15 @@ _AT_WORK = {"configure": "configuring", "activate": "activating", "deactivate": 
 class NodeProcess:
     """What is started: `nodes` are the lifecycle nodes in it, in the order in which they are configured and activated.
 
-    What is in a later `stage` is activated when all of the earlier ones are active, or one of their nodes has refused.
+    What is in a later `stage` is activated when all of the earlier ones are active, or one of their nodes has refused. Nodes
+    that need nothing of the robot to be configured are configured `early`, while the lab starts.
     """
 
     name: str
     command: tuple[str, ...]
     nodes: tuple[str, ...]
     stage: int = 0
+    early: bool = False
 
 
 class Graph(Protocol):
@@ -83,7 +85,7 @@ class WatchedProcess:
     (before the next try), given up, deactivating, ended; `words` say why it is not active.
 
     Args:
-        gate: opens when nodes may be configured.
+        gate: opens when the robot is there: nodes may be activated, and configured where that is not done early.
         before: what has to be active, or have been tried, before the nodes are activated.
         changed: called with every change of what is told here, from the thread.
     """
@@ -142,7 +144,6 @@ class WatchedProcess:
             while True:
                 try:
                     self._start()
-                    self._wait(self._gate)
                     self._bring_up()
                     self._watch()
                 except (_Refused, _Fell) as fall:
@@ -184,8 +185,11 @@ class WatchedProcess:
             raise _Ends
 
     def _bring_up(self) -> None:
+        if not self.process.early:
+            self._wait(self._gate)
         for node in self.process.nodes:
             self._go(node, "configure")
+        self._wait(self._gate)
         for other in self._before:
             self._wait(other.tried)
         for node in self.process.nodes:

@@ -8,12 +8,10 @@ from contextlib import ExitStack, contextmanager
 from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
 from robosteer_ros.arm_graph import GraphArm
-from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.camera_link import CameraLink
 from robosteer_ros.hardware.station import Station
 from robosteer_ros.participant import spinning
 from robosteer_ros.ros import Node
-from robosteer_ros.up import bring_up
 
 
 class GraphStation(Station):
@@ -28,6 +26,9 @@ class GraphStation(Station):
 def rig_station(rig_name: str, say: Callable[[str], None]) -> Iterator[GraphStation]:
     """The station of a rig by name or file, its arm commanded as `user`; nodes of cameras and arm that do not run yet are started,
     and ended after it. `say` hears what has been started of the simulated lab."""
+    from robosteer_ros.bringup import GraphSettings
+    from robosteer_ros.up import bring_up
+
     with ExitStack() as stack:
         ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
         stack.callback(ros.try_shutdown)

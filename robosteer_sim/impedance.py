@@ -38,7 +38,7 @@ class CartesianImpedance:
 
     def target(self, pose: Pose, twist: np.ndarray) -> None:
         """Follow `pose` with `twist` (6,) [m/s, rad/s], both of the end effector in the base frame, from now on."""
-        self._position, self._rotation, self._twist = pose.position, pose.rotation.as_matrix(), twist
+        self._position, self._rotation, self._twist = pose.position, pose.matrix()[:3, :3], twist
 
     def step(self) -> np.ndarray:
         """Joint torques (7,) Nm, without gravity, for the coming millisecond."""

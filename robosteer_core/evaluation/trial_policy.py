@@ -105,7 +105,6 @@ class CheckpointPolicy(SampledPolicy):
     def __init__(self, folder: Path, adapter: Path | None, rig: Rig) -> None:
         import torch
 
-        from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter
         from robosteer_core.vla.checkpoint import fingerprint, load_policy
 
         # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
@@ -114,6 +113,8 @@ class CheckpointPolicy(SampledPolicy):
         self._policy.config.require_rig(rig)
         self._identity = {"policy": fingerprint(folder), "adapter": None}
         if adapter is not None:
+            from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter  # and peft, which alone takes 0.2 s
+
             apply_adapter(self._policy, adapter, merged=True)
             # Statistics and scale are in the record of the heads, also where there are none.
             files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]

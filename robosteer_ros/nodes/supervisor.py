@@ -38,9 +38,10 @@ _LEVELS = {"active": _Status.OK, "given up": _Status.ERROR, "silent": _Status.ST
 class Supervisor(Node):
     """Its parameters are those of GraphSettings, and `processes`: false where a launch file starts the processes.
 
-    `begin` starts the processes, `open` lets their nodes be configured, `finish` brings all down: what moves the arm is
-    stopped, then the arm, then all nodes are deactivated and ended in the reverse of their order. Nothing that comes back
-    moves by itself. Callbacks are called by whoever spins the node; `begin`, `open` and `finish` are for another thread.
+    `begin` starts the processes, `open` says that the robot is there and lets its nodes be configured, `finish` brings all down:
+    what moves the arm is stopped, then the arm, then all nodes are deactivated and ended in the reverse of their order. Nothing
+    that comes back moves by itself. Callbacks are called by whoever spins the node; `begin`, `open` and `finish` are for another
+    thread.
     """
 
     def __init__(self, processes: Sequence[NodeProcess] | None = None, name: str = "supervisor", **options) -> None:
@@ -75,7 +76,7 @@ class Supervisor(Node):
         self.create_timer(1.0, lambda: self._diagnostics.publish(self._report()))
 
     def begin(self) -> None:
-        for watched in self.watched:
+        for watched in reversed(self.watched):  # the policy first: it takes longest
             watched.begin()
 
     def open(self) -> None:

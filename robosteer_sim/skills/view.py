@@ -12,6 +12,7 @@ from robosteer_sim.placement import RADII_M
 from robosteer_sim.scene import HEIGHTS_M
 from robosteer_sim.tasks import Task
 
+_DOWN = Rotation.from_quat(TOOL_DOWN)
 #: From the point between the fingertips (the TCP) to the very end of the fingers, metres.
 TIP_M = 0.0085
 HOVER_M = 0.10
@@ -121,12 +122,12 @@ class View:
 
 def upright(yaw: float) -> Rotation:
     """The hand pointing straight down, its x axis at `yaw` [rad] from straight ahead."""
-    return Rotation.from_euler("z", yaw) * TOOL_DOWN
+    return Rotation.from_euler("z", yaw) * _DOWN
 
 
 def leaning(yaw: float, lean: float) -> Rotation:
     """As `upright`, then leaning by `lean` [rad] so that the fingers point ahead along the hand's x axis."""
-    return Rotation.from_euler("zy", [yaw, 0.0]) * Rotation.from_euler("y", -lean) * TOOL_DOWN
+    return Rotation.from_euler("zy", [yaw, 0.0]) * Rotation.from_euler("y", -lean) * _DOWN
 
 
 def funnel(view: View, place: np.ndarray, low: float) -> np.ndarray:

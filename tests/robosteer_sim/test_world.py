@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from robosteer_core.rig import load_rig
-from robosteer_core.runtime.pose import TOOL_DOWN
+from robosteer_core.runtime.pose import TOOL_DOWN, Pose
+from robosteer_core.runtime.quaternion import turn
 from robosteer_sim.rollout import Rollout
 from robosteer_sim.objects.button import BUTTON_RADIUS_M, BUTTON_TRAVEL_M
 from robosteer_sim.world import World
@@ -32,8 +33,8 @@ def test_the_arm_without_torque_stays_where_it_is(world):
 def test_the_hand_points_down_at_home(world):
     world.reset("press the red button", 0)
     pose = world.end_effector_pose()
-    tilt = (TOOL_DOWN.inv() * TOOL_DOWN.from_matrix(pose[:3, :3])).magnitude()
-    assert tilt < np.deg2rad(15)
+    tilt = turn(TOOL_DOWN, Pose.from_matrix(pose).quaternion)
+    assert np.linalg.norm(tilt) < np.deg2rad(15)
     assert 0.15 < pose[2, 3] < 0.35
 
 

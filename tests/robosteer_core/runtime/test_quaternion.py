@@ -26,3 +26,12 @@ def test_products_turns_and_their_inverse_agree_with_scipy():
         vector = quaternion.turn(a, b)
         np.testing.assert_allclose(vector, (second * first.inv()).as_rotvec(), atol=1e-9)
         np.testing.assert_allclose(abs(quaternion.turned(a, vector) @ b), 1.0, atol=1e-12)
+
+
+def test_matrices_there_and_back_agree_with_scipy_also_where_the_turn_is_a_half():
+    random = Rotation.random(40, random_state=3).as_quat()
+    halves = Rotation.from_rotvec(np.pi * np.vstack([np.eye(3), -np.eye(3), [[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]]])).as_quat()
+    for one in [*random, *halves, np.array([0.0, 0.0, 0.0, 1.0])]:
+        matrix = Rotation.from_quat(one).as_matrix()
+        np.testing.assert_allclose(quaternion.to_matrix(2.0 * one), matrix, atol=1e-12)
+        np.testing.assert_allclose(abs(quaternion.from_matrix(matrix) @ one), 1.0, atol=1e-12)
