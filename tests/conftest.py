@@ -12,6 +12,11 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 from itertools import count
 
+# Here and in every process that a test starts: what tests compute is small, and threads that wait for each other take most of the
+# processor's time, on a busy machine most of the clock's too. Read when numpy and torch are imported.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 import numpy as np
 import pytest
 import yaml
