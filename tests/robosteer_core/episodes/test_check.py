@@ -51,7 +51,7 @@ VIDEO = "videos/observation.images.front/chunk-000/file-001.mp4"
         (lambda d: cut(d / VIDEO), "file-001.mp4 is truncated", 1),
         (lambda d: shutil.copy(d / VIDEO, d / VIDEO.replace("001", "000")), "ends after 9 of 12", 0),
         (lambda d: replace_column(d / DATA, "stamp_ns.front", lambda v: v[::-1]), "stamp_ns.front runs backwards", 1),
-        (lambda d: replace_column(d / DATA, "stamp_ns.state", lambda v: v - (v == v[3]) * (v[3] - v[2])), "stands still at frame 3", 1),
+        (lambda d: replace_column(d / DATA, "stamp_ns.state", lambda v: v - (v == v[3]) * (v[3] - v[1])), "state runs backwards at frame 3", 1),
         (lambda d: replace_column(d / DATA, "timestamp", lambda v: v + 0.01), "timestamp is not frame_index / 15", 1),
         (lambda d: replace_column(d / DATA, "index", lambda v: v + 1), "index does not run from 12 to 20", 1),
         (lambda d: replace_column(d / DATA, "task_index", lambda v: 0 * v), "task_index stands for", 1),
@@ -85,6 +85,12 @@ def test_each_damage_is_found_and_repaired_without_loss(demonstrations, rig, rec
     with DatasetWriter(demonstrations, rig) as writer:  # recording goes on
         record(writer, 3, 4, "push the green cube")
     assert [episode.length for episode in Dataset(demonstrations).episodes] == [*lengths, 4]
+    assert check(demonstrations).problems == []
+
+
+@pytest.mark.parametrize("source", ["state", "front", "command"])
+def test_the_same_stamp_at_two_ticks_is_no_damage(demonstrations, source):
+    replace_column(demonstrations / DATA, f"stamp_ns.{source}", lambda v: v - (v == v[3]) * (v[3] - v[2]))
     assert check(demonstrations).problems == []
 
 
