@@ -3,7 +3,8 @@
     python tests/benchmarks/bringup_time.py [policy] [runs]
 
 Each run starts `robosteer up` on a lab of its own, calls policy/start as soon as everything is active, and ends when the arm's
-commanded pose has changed. The aim is 20 s on two quiet cores. The load of the machine is told with each run.
+commanded pose has changed. The aim is 20 s on two quiet cores. The load of the machine is told with each run. Where others work on
+it, `chrt -r 1` before the command keeps them away for that time; all processes of the graph inherit it.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from robosteer_core.errors import UserError
 from robosteer_core.finetune.processes import Processes, own_device
 from robosteer_core.vla.checkpoint import load_policy
 
-CONFIG = SHORT.model_copy(update={"steps": 10, "learning_rate": 1e-3})
+CONFIG = SHORT.model_copy(update={"learning_rate": 1e-3})
 #: Each of the two passes two frames a step, one after the other; one process passes four at once.
 PARTS = CONFIG.model_copy(update={"accumulate": 2})
-HELD_OUT = {"held_out": 1, "validate_every": 5}
+HELD_OUT = {"held_out": 1, "validate_every": 3}
 
 
 def in_two_processes(folder, demonstrations, runs, *options):
@@ -59,8 +59,8 @@ def test_two_processes_that_share_the_weights_out_end_as_one(base, demonstration
     extra = PARTS.model_copy(update={"checkpointing": True, "action_modules": True} | HELD_OUT)
     full = CONFIG.model_copy(update={"full": True, "learning_rate": 1e-4})
     runs = [
-        ("two", HEADS, PARTS, None), ("killed", HEADS, PARTS, 5), ("killed", HEADS, PARTS, None), ("left", HEADS, CONFIG, 5), ("extra", HEADS, extra, None),
-        ("full", [], full, 5), ("full", [], full, None), ("none", [], CONFIG, None),
+        ("two", HEADS, PARTS, None), ("killed", HEADS, PARTS, 3), ("killed", HEADS, PARTS, None), ("left", HEADS, CONFIG, 3), ("extra", HEADS, extra, None),
+        ("full", [], full, 3), ("full", [], full, None), ("none", [], CONFIG, None),
     ]  # fmt: skip
     in_two_processes(tmp_path, demonstrations, runs, "sharded")
     for name, heads, config in (("two", HEADS, CONFIG), ("extra", HEADS, CONFIG.model_copy(update={"action_modules": True} | HELD_OUT)), ("full", [], full)):
