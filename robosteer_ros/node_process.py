@@ -57,6 +57,9 @@ class NodeProcess:
 class Graph(Protocol):
     """What a watched process asks of the node that watches it; from any thread."""
 
+    def is_there(self, node: str) -> bool:
+        """Whether a request reaches the node; before it is on the graph they are lost."""
+
     def get_state(self, node: str) -> Future: ...
 
     def change_state(self, node: str, transition: int) -> Future: ...
@@ -247,8 +250,9 @@ class WatchedProcess:
                 raise _Refused(self._said(f"{step} refused", began_ns))
 
     def _state_of(self, node: str) -> int | None:
+        patience_s = ANSWER_S if self._graph.is_there(node) else POLL_S
         answer = self._graph.get_state(node)
-        if self._answered(answer, ANSWER_S):
+        if self._answered(answer, patience_s):
             return answer.result().current_state.id
         answer.cancel()
         return None

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
@@ -113,6 +114,11 @@ class Supervisor(Node):
         return [watched for watched in self.watched if watched.state == "given up"]
 
     # What the watched processes ask; from their threads.
+
+    def is_there(self, node: str) -> bool:
+        with suppress(Exception):  # as in `_ask`
+            return self._callers[node, "get_state"].service_is_ready()
+        return False
 
     def get_state(self, node: str) -> Future:
         return self._ask(node, "get_state", lifecycle_msgs.srv.GetState.Request())
