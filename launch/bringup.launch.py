@@ -34,6 +34,7 @@ ARGUMENTS = {
     "namespace": ("", "namespace of all nodes"),
     "policy": ("", "checkpoint folder of the policy; without one its node is left out"),
     "adapter": ("", "adapter folder of the policy"),
+    "device": ("cpu", "where a policy from a checkpoint folder runs: cpu, cuda, cuda:1"),
     "params_file": ("", "parameters of the nodes, a YAML file"),
     "log_level": ("info", "least severity that is logged: debug, info, warn, error, fatal"),
 }
@@ -73,7 +74,7 @@ def graph(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     rig = rig_file(given["rig"], given["robot_ip"])
     content = yaml.safe_load(rig.read_text())
-    policy = {name: given[name] for name in ("policy", "adapter")}
+    policy = {name: given[name] for name in ("policy", "adapter", "device")}
     common = {name: given[name] for name in ("namespace", "params_file", "log_level")} | policy | {"rig": str(rig)}
     nodes = []
     for kind in content.get("nodes", NODES):

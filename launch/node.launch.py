@@ -19,6 +19,7 @@ OWN = {
     "autostart": ("false", "configure and activate at the start, without a supervisor"),
     "policy": ("", "checkpoint folder of the policy"),
     "adapter": ("", "adapter folder of the policy"),
+    "device": ("cpu", "where a policy from a checkpoint folder runs: cpu, cuda, cuda:1"),
     "processes": ("true", "false: the supervisor only manages nodes that are started elsewhere"),
 }
 
@@ -31,7 +32,7 @@ def node(context):
     else:
         parameters["autostart"] = given["autostart"] == "true"
     if given["node"] in ("policy", "supervisor"):
-        parameters |= {name: given[name] for name in ("policy", "adapter")}
+        parameters |= {name: given[name] for name in ("policy", "adapter", "device")}
     return [
         Node(
             package="robosteer",

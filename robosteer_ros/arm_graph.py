@@ -12,7 +12,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.json_lines import Refused
-from robosteer_core.runtime.observation import ArmState
+from robosteer_core.runtime.observation import ArmState, RecentStates
 from robosteer_ros import arm_messages as wire
 from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
 from robosteer_ros.hardware.arm.process import clock_reader
@@ -46,6 +46,7 @@ class GraphArm:
         self._joiner = wire.StateJoiner(rig, self._stamps)
         self._news = threading.Condition()
         self._newest: ArmState | None = None
+        self._recent = RecentStates()
         self._status: dict[str, str] = {}
         self._asked: object | None = None
         self._answer: tuple[str | None] | None = None
@@ -73,8 +74,9 @@ class GraphArm:
             self.close()
             raise
 
-    def state(self) -> ArmState:
-        """The newest state; in the lab, whose time its caller holds, the state of now: two runs see the same."""
+    def state(self, measured_at_ns: int | None = None) -> ArmState:
+        """The newest state, on a real arm with what was measured nearest to `measured_at_ns`. In the lab, whose time its caller
+        holds, the state of now: two runs see the same."""
         oldest_ns = self._now_ns()
         if self._rig.lab is None:
             oldest_ns -= int(OLDEST_STATE_S * 1e9)
@@ -86,8 +88,10 @@ class GraphArm:
                 moving = self._status["commander"] != ""
                 if moving and not self._news.wait_for(recent, ANSWER_TIMEOUT_S):
                     raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s, and it moves: is its node alive?")
+            aligned = measured_at_ns is not None and self._rig.lab is None
+            state = self._recent.nearest(measured_at_ns) if aligned else self._newest
             # A robot that tells no more is in fault, whatever it was in when it told last.
-            return replace(self._newest, mode=self._status["mode"])
+            return replace(state, mode=self._status["mode"])
 
     def status(self) -> dict:
         """Mode and its log, last error, loop statistics, interventions of the limits by name, gripper."""
@@ -161,7 +165,9 @@ class GraphArm:
             with self._news:
                 if topic == wire.STATUS:
                     self._status = values_of(message)
-                self._newest = self._joiner.take(topic, message) or self._newest
+                if (state := self._joiner.take(topic, message)) is not None:
+                    self._newest = state
+                    self._recent.add(state)
                 self._news.notify_all()
 
         return take

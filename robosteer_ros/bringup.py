@@ -20,6 +20,7 @@ class GraphSettings(Contract):
     only: str = Field("", description=f"nodes to start, joined by commas, of {', '.join(NODES)}; empty: those of the rig")
     policy: str = Field("", description="policy of the node `policy`; without one this node is left out")
     adapter: str = Field("", description="adapter of the policy")
+    device: str = Field("cpu", description="where a policy from a checkpoint folder runs: cpu, cuda, cuda:1")
     namespace: str = Field("", description="namespace of all nodes")
     params_file: str = Field("", description="parameters of the nodes, a YAML file of ROS 2")
     log_level: str = Field("info", description="least severity that nodes log: debug, info, warn, error or fatal")
@@ -49,7 +50,7 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
                 name = f"{camera.name}_camera"
                 found.append(_process(settings, name, "camera", (name,), stage, ("-r", f"__node:={name}")))
         else:
-            own = {"policy": settings.policy, "adapter": settings.adapter} if kind == "policy" else {}
+            own = settings.model_dump(include={"policy", "adapter", "device"}) if kind == "policy" else {}
             words = (word for name, value in own.items() if value for word in ("-p", f"{name}:={value}"))
             nodes = ("arm", "gripper") if kind == "arm" else (kind,)
             found.append(_process(settings, kind, kind, nodes, stage, tuple(words), early=kind == "policy"))

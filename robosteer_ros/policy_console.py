@@ -19,11 +19,11 @@ ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
 class PolicyConsole:
     """The policy node, asked through its services and heard by its status. Another thread spins `node`.
 
-    Raises UserError where the node is not there, and where it refuses, in its words.
+    `status` is what it told last. Raises UserError where the node is not there, and where it refuses, in its words.
     """
 
     def __init__(self, node: Node) -> None:
-        self._news, self._status, self._heard_s = threading.Condition(), {}, time.monotonic()
+        self._news, self.status, self._heard_s = threading.Condition(), {}, time.monotonic()
         node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "policy/status", self._hear, LATCHED)
         self._clients = {
             name: node.create_client(kind, f"policy/{name}")
@@ -64,7 +64,7 @@ class PolicyConsole:
             with self._news:
                 heard_s = self._heard_s
                 self._news.wait_for(lambda: self._heard_s > heard_s, 0.5)
-                status, silent_s = dict(self._status), time.monotonic() - self._heard_s
+                status, silent_s = dict(self.status), time.monotonic() - self._heard_s
             if silent_s > SILENT_S:
                 raise UserError(f"the policy node has said nothing for {SILENT_S:.0f} s; without it the arm holds, then stops")
             if status.get("run", run) != run or status.get("state") in ("unconfigured", "inactive"):
@@ -76,7 +76,7 @@ class PolicyConsole:
 
     def _hear(self, message) -> None:
         with self._news:
-            self._status, self._heard_s = values_of(message), time.monotonic()
+            self.status, self._heard_s = values_of(message), time.monotonic()
             self._news.notify_all()
 
     def _trigger(self, name: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from robosteer_core.runtime.lab_link import LabLink
     from robosteer_ros.policy_console import PolicyConsole
+    from robosteer_ros.run_log import RunLog
 
 #: Wall seconds between two lines where there is no terminal.
 LINE_PERIOD_S = 2.0
@@ -30,6 +31,7 @@ def run(
     rig: Annotated[str, typer.Option(help="rig: a YAML file, or the name of one in launch/")] = "lab",
     policy: Annotated[str, typer.Option(help="checkpoint folder, ws://host:port, or `scripted` in the lab; without it the one that the node has")] = "",
     adapter: Annotated[str, typer.Option(help="adapter of the policy")] = "",
+    device: Annotated[str, typer.Option(help="where a checkpoint folder runs: cpu, cuda, cuda:1; without it as the node has it, at first cpu")] = "",
     instruction: Annotated[str, typer.Option(help="what to do, in words; in the lab by default the task")] = "",
     seconds: Annotated[float, typer.Option(min=0, help="of the rig's clock; 0: until Ctrl-C")] = 0.0,
     executed: Annotated[int, typer.Option(min=0, help="actions of a chunk before the policy is asked again; 0: as it says itself")] = 0,
@@ -37,6 +39,8 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="of the policy's noise, and in the lab of the scene")] = 0,
     variation: Annotated[str, typer.Option(help="in the lab: axes along which the scene differs, joined by +")] = "none",
     namespace: Annotated[str, typer.Option(help="namespace of the nodes")] = "",
+    log: Annotated[bool, typer.Option(help="log what is on the graph, as MCAP; two cameras of 640x480 fill some GB an hour")] = True,
+    out: Annotated[Path, typer.Option(help="where each run gets a folder of its own: MCAP log and summary.json")] = Path("runs/policy"),
     logs: Annotated[Path, typer.Option(help="folder of what the nodes print that are started here")] = Path("runs/graph"),
 ) -> None:  # fmt: skip
     """Let a policy move the arm; Ctrl-C holds the arm, then stops it. Nodes that do not run yet are started, and ended after it.
@@ -52,6 +56,7 @@ def run(
     from robosteer_ros.bringup import GraphSettings
     from robosteer_ros.participant import spinning
     from robosteer_ros.policy_console import PolicyConsole
+    from robosteer_ros.run_log import RunLog
     from robosteer_ros.up import bring_up
 
     config, words = load_rig(rig), instruction or task
@@ -60,7 +65,7 @@ def run(
     if not words:
         raise UserError("say what to do: --instruction, in the lab or --task")
     nodes = "cameras,arm,policy" if policy else "cameras,arm"
-    given = settings(GraphSettings, rig=rig, policy=policy, adapter=adapter, only=nodes, namespace=namespace, logs=logs)
+    given = settings(GraphSettings, rig=rig, policy=policy, adapter=adapter, device=device or "cpu", only=nodes, namespace=namespace, logs=logs)
     console = Console(stderr=True)
     try:
         with ExitStack() as ending:
@@ -80,15 +85,21 @@ def run(
             asked.set(instruction=words, seconds=seconds, executed=executed, seed=seed)
             if policy:
                 asked.set(policy=policy, adapter=adapter)
+            if device:
+                asked.set(device=device)
+            about = {"instruction": words, "task": task, "variation": variation, "seed": seed, "seconds": seconds, "executed": executed}
+            run_log = ending.enter_context(_logged(RunLog(node, config, out, about), console)) if log else None
             console.print(f"running: {words}; Ctrl-C holds the arm, then stops it", highlight=False, markup=False)
-            code = _run(asked, console, scene)
+            code = _run(asked, console, scene, run_log)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     raise typer.Exit(code)
 
 
-def _run(asked: PolicyConsole, console: Console, scene: LabLink | None) -> int:
+def _run(asked: PolicyConsole, console: Console, scene: LabLink | None, log: RunLog | None) -> int:
     """One run from its start to its end, however that comes; its exit code."""
+    tell = log.tell if log else lambda status, **more: None
+    number = None
     try:
         number = asked.start()
         with _Shown(console) as shown:
@@ -97,13 +108,21 @@ def _run(asked: PolicyConsole, console: Console, scene: LabLink | None) -> int:
         with _deaf():  # whoever asks twice must not leave the arm to its watchdog
             console.print("stopping")
             console.print(f"the arm has {asked.stop()}")
+            if number is not None:
+                tell(asked.follow(number, lambda status: None))
         raise
+    except UserError as error:
+        if number is not None:
+            tell(asked.status, outcome="failed", error=str(error))
+        raise
+    tell(status)
     if status["outcome"] == "failed":
         raise UserError(status["error"])
     if scene is None:
         console.print("its time is over: the arm is held and released")
         return 0
     truth = scene.truth()
+    tell(status, success=truth["success"], failure=truth["failure"])
     console.print("the task is done" if truth["success"] else f"the task was not done: {truth['failure'] or 'its time is over'}", highlight=False)
     return 0 if truth["success"] else 1
 
@@ -114,6 +133,17 @@ def _until_done(asked: PolicyConsole, scene: LabLink | None, status: dict[str, s
         truth = scene.truth()
         if truth["success"] or truth["failure"] is not None:
             asked.stop()
+
+
+@contextmanager
+def _logged(log: RunLog, console: Console) -> Iterator[RunLog]:
+    log.begin()
+    try:
+        yield log
+    finally:
+        with _deaf():
+            if said := log.end():
+                console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Shown:

@@ -131,6 +131,7 @@ def up(
     rig: Annotated[str, typer.Argument(help="name of a rig in launch/, or a YAML file")] = "lab",
     policy: Annotated[str, typer.Option(help="policy of the node `policy`; without one this node is left out")] = "",
     adapter: Annotated[str, typer.Option(help="adapter of the policy")] = "",
+    device: Annotated[str, typer.Option(help="where a policy from a checkpoint folder runs: cpu, cuda, cuda:1")] = "cpu",
     only: Annotated[str, typer.Option(help="these nodes instead of the rig's, of cameras,arm,teleop,recorder,policy")] = "",
     namespace: Annotated[str, typer.Option(help="namespace of all nodes")] = "",
     params_file: Annotated[str, typer.Option("--params-file", help="parameters of the nodes, a YAML file of ROS 2")] = "",
@@ -154,7 +155,7 @@ def up(
         raise KeyboardInterrupt
 
     given = settings(
-        GraphSettings, rig=rig, policy=policy, adapter=adapter, only=only, namespace=namespace, params_file=params_file,
+        GraphSettings, rig=rig, policy=policy, adapter=adapter, device=device, only=only, namespace=namespace, params_file=params_file,
         log_level=log_level, logs=logs,
     )  # fmt: skip
     # In a terminal the table tells what the supervisor logs.

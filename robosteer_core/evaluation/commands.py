@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 def evaluate(
     conditions: Annotated[
-        Path | None, typer.Argument(help="YAML list of what to try, instead of --policy: name, policy, adapter, images, task, variation")
+        Path | None, typer.Argument(help="YAML list of what to try, instead of --policy: name, policy, adapter, images, device, task, variation")
     ] = None,
     policy: Annotated[list[str], typer.Option(help="checkpoint folder, `scripted`, ws://host:port (openpi's protocol); repeatable")] = [],  # noqa: B006
     adapter: Annotated[list[str], typer.Option(help="adapter folder of the --policy in the same place; `none` for none")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="where checkpoint folders run: cpu, which is the default, cuda, cuda:1")] = "",
     task: Annotated[list[str], typer.Option(help="an instruction, or `all`, which is the default; repeatable")] = [],  # noqa: B006
     variation: Annotated[
         list[str], typer.Option(help="none, which is the default, axes joined by +, or `all` for every one of them; repeatable")
@@ -58,7 +59,7 @@ def evaluate(
 
     if (conditions is None) == (not policy):
         raise UserError("give what to try: either a YAML file of conditions or --policy (a checkpoint folder, scripted, ws://host:port)")
-    words_of_cells = {"--task": task, "--variation": variation, "--adapter": adapter}
+    words_of_cells = {"--task": task, "--variation": variation, "--adapter": adapter, "--device": device}
     if conditions is not None and any(words_of_cells.values()):
         given = ", ".join(name for name, value in words_of_cells.items() if value)
         raise UserError(f"a file of conditions says itself what is tried: leave out {given}, or write it into {conditions}")
@@ -70,7 +71,7 @@ def evaluate(
     if conditions:
         specs, cells = load_conditions(conditions, catalogue)
     else:
-        specs, cells = grid(policy, adapter, task or ["all"], variation or ["none"], catalogue)
+        specs, cells = grid(policy, adapter, task or ["all"], variation or ["none"], catalogue, device or "cpu")
     processes = processes or default_processes(through)
     words = Console(stderr=True)
 

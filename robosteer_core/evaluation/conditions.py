@@ -25,7 +25,7 @@ class Condition(PolicySpec):
 def load_conditions(path: Path, catalogue: Catalogue) -> Plan:
     """Read a YAML list of conditions. Raises UserError naming the file and the entry that is wrong, or the unknown task."""
     if not path.is_file():
-        raise UserError(f"no file of conditions at {path}; expected a YAML list of name, policy, adapter, images, task, variation")
+        raise UserError(f"no file of conditions at {path}; expected a YAML list of name, policy, adapter, images, device, task, variation")
     try:
         conditions = TypeAdapter(list[Condition]).validate_python(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
@@ -33,16 +33,18 @@ def load_conditions(path: Path, catalogue: Catalogue) -> Plan:
     except ValidationError as error:
         reasons = [f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (found {e['input']!r:.60})" for e in error.errors()]
         raise UserError(
-            f"{path} is not a list of conditions (name, policy, adapter, images, task, variation):\n" + "\n".join(reasons)
+            f"{path} is not a list of conditions (name, policy, adapter, images, device, task, variation):\n" + "\n".join(reasons)
         ) from error
     names = [condition.name for condition in conditions]
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: expected conditions with distinct names, found: {', '.join(names) or 'none'}")
-    specs = {c.name: PolicySpec(name=c.name, policy=c.policy, adapter=c.adapter, images=c.images) for c in conditions}
+    specs = {c.name: PolicySpec(name=c.name, policy=c.policy, adapter=c.adapter, images=c.images, device=c.device) for c in conditions}
     return specs, tuple(cell for c in conditions for cell in _cells([c.name], [c.task], [c.variation], catalogue))
 
 
-def grid(policies: list[str], adapters: list[str], tasks: list[str], variations: list[str], catalogue: Catalogue) -> Plan:
+def grid(
+    policies: list[str], adapters: list[str], tasks: list[str], variations: list[str], catalogue: Catalogue, device: str = "cpu"
+) -> Plan:
     """Every policy on every task under every variation. A policy's name is the word that named it, with its adapter's."""
     if len(adapters) > len(policies):
         raise UserError(f"each --adapter belongs to the --policy in the same place; found {len(adapters)} for {len(policies)}")
@@ -51,7 +53,7 @@ def grid(policies: list[str], adapters: list[str], tasks: list[str], variations:
         name = policy if adapter == "none" else f"{policy} + {adapter}"
         if name in specs:
             raise UserError(f"the policy {name!r} is named twice; name each once")
-        specs[name] = PolicySpec(name=name, policy=policy, adapter=None if adapter == "none" else Path(adapter))
+        specs[name] = PolicySpec(name=name, policy=policy, adapter=None if adapter == "none" else Path(adapter), device=device)
     return specs, _cells(list(specs), tasks, variations, catalogue)
 
 

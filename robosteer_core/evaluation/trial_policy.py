@@ -61,6 +61,7 @@ class PolicySpec(BaseModel):
     policy: str = Field(min_length=1, description="checkpoint folder, name of an entry point, or ws://host:port")
     adapter: Path | None = None
     images: Literal["camera", "grey"] = "camera"
+    device: str = Field("cpu", description="where a checkpoint folder runs: cpu, cuda, cuda:1")
 
 
 def load_trial_policy(spec: PolicySpec, rig: Rig) -> TrialPolicy:
@@ -76,7 +77,7 @@ def load_trial_policy(spec: PolicySpec, rig: Rig) -> TrialPolicy:
 
             policy = RemotePolicy(spec.policy, rig)
     elif Path(spec.policy).is_dir():
-        policy = CheckpointPolicy(Path(spec.policy), spec.adapter, rig)
+        policy = CheckpointPolicy(Path(spec.policy), spec.adapter, rig, spec.device)
     else:
         known = ", ".join(sorted(named)) or "none"
         raise UserError(f"no policy {spec.policy!r}; expected a checkpoint folder, ws://host:port, or one of: {known}")
@@ -100,12 +101,12 @@ class SampledPolicy(TrialPolicy):
 
 
 class CheckpointPolicy(SampledPolicy):
-    """A checkpoint folder of ours, with an adapter or without."""
+    """A checkpoint folder of ours, with an adapter or without, on a device of torch."""
 
-    def __init__(self, folder: Path, adapter: Path | None, rig: Rig) -> None:
+    def __init__(self, folder: Path, adapter: Path | None, rig: Rig, device: str = "cpu") -> None:
         import torch
 
-        from robosteer_core.vla.checkpoint import fingerprint, load_policy
+        from robosteer_core.vla.checkpoint import fingerprint, load_policy, on_device
 
         # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
         torch.set_num_threads(1)
@@ -119,6 +120,9 @@ class CheckpointPolicy(SampledPolicy):
             # Statistics and scale are in the record of the heads, also where there are none.
             files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
             self._identity["adapter"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        if device != "cpu":
+            self._identity["device"] = device  # sums come out otherwise there
+        on_device(self._policy, device)
 
     def identity(self) -> object:
         return self._identity

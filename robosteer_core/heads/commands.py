@@ -50,14 +50,14 @@ def capture_command(
     from robosteer_core.heads.capture import DEFAULT_READ
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.tap import Read
-    from robosteer_core.vla.checkpoint import load_policy
+    from robosteer_core.vla.checkpoint import load_policy, on_device
 
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
         raise UserError(f"expected a shard i/n such as 0/2; found {shard!r}")
     reads = tuple(dict.fromkeys(map(Read.parse, read))) if read else (DEFAULT_READ,)
     torch.set_num_threads(threads)
-    opened, base = Dataset(dataset), _on_device(load_policy(policy), device)
+    opened, base = Dataset(dataset), on_device(load_policy(policy), device)
     with progress_bar() as progress:
         captured = capture_dataset(
             base, opened, out, reads, keyframes=keyframes, step=step, seed=seed, block=block, shard=(int(index), int(count)), progress=progress
@@ -97,7 +97,7 @@ def select_command(
     from robosteer_core.heads.archive import Captured
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.task_heads import captured_task_heads, find_task_heads, save_task_heads
-    from robosteer_core.vla.checkpoint import load_policy
+    from robosteer_core.vla.checkpoint import load_policy, on_device
 
     torch.set_num_threads(threads)
     options = dict(n_heads=n_heads, raw_actions=raw_actions, scored=scored_part, trained_part=trained_part, method=method, resamples=resamples)
@@ -114,7 +114,7 @@ def select_command(
     else:
         if dataset is None or policy is None:
             raise UserError("expected --dataset and --policy, or --capture with a folder of `robosteer heads capture`")
-        opened, base = Dataset(dataset), _on_device(load_policy(policy), device)
+        opened, base = Dataset(dataset), on_device(load_policy(policy), device)
         elsewhere = None if others is None else Dataset(others)
         with progress_bar() as progress:
             found = find_task_heads(base, opened, keyframes=keyframes or "all", step=step, others=elsewhere, progress=progress, **options)
@@ -166,14 +166,6 @@ def _pictures(record: dict[str, Any], path: Path, title: str | None = None) -> l
     head_map(record, path, title)
     score_by_rank(record, rank, title)
     return [path, rank]
-
-
-def _on_device(policy, device: str):
-    """The policy there. Raises UserError where this machine has no such device."""
-    try:
-        return policy.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"the policy cannot run on {device!r} here: {str(error).splitlines()[0]}") from error
 
 
 def _print(found: TaskHeads) -> None:

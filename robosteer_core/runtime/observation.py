@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 import numpy as np
@@ -30,6 +31,22 @@ class ArmState:
     def vector(self) -> np.ndarray:
         """(7,) float32 `observation.state`: position [m], rotation vector from tool-down [rad], gripper opening."""
         return np.append(self.measured.vector(), self.gripper).astype(np.float32)
+
+
+class RecentStates:
+    """The last states of the arm that were told, so that what cameras have seen is joined with what was measured then."""
+
+    def __init__(self, count: int = 256) -> None:
+        self._states: deque[ArmState] = deque(maxlen=count)
+
+    def add(self, state: ArmState) -> None:
+        self._states.append(state)
+
+    def nearest(self, stamp_ns: int) -> ArmState:
+        """What was measured nearest to `stamp_ns`; what is commanded, and the mode, are of the newest state: actions go on from there."""
+        newest = self._states[-1]
+        nearest = min(self._states, key=lambda state: abs(state.stamp_ns - stamp_ns))
+        return replace(nearest, commanded=newest.commanded, mode=newest.mode)
 
 
 @dataclass(frozen=True)

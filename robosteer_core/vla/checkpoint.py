@@ -64,6 +64,14 @@ def _require_agreement(policy: Policy, folder: Path) -> None:
         raise UserError(f"{folder}: its tokenizer has {words} words, the model {places}; it is another model's")
 
 
+def on_device(policy: Policy, device: str) -> Policy:
+    """The policy on a device of torch: cpu, cuda, cuda:1. Raises UserError where this machine has no such device, or no room on it."""
+    try:
+        return policy.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the policy cannot run on {device!r} here: {str(error).splitlines()[0]}") from error
+
+
 def fingerprint(folder: Path | str) -> str:
     """SHA-256 of the weights, of several files in the order of their names: which base an adapter was made for."""
     digest = hashlib.sha256()

@@ -56,7 +56,15 @@ class Station:
         return frames
 
     def observe(self, stamp_ns: int, instruction: str, arm: ArmState | None = None) -> Observation:
-        """Everything there is to see at `stamp_ns`, which is now; `arm` where its state has been read already."""
+        """Everything there is to see at `stamp_ns`, which is now; `arm` where its state has been read already.
+
+        On a real arm the state is that measured nearest to the middle of the frames' captures; the lab's is of now. What is left
+        between them is the observation's skew.
+        """
+        if arm is None and self.rig.lab is None and self._cameras:
+            frames = self.frames(stamp_ns)
+            captures_ns = [frame.stamp_ns for frame in frames.values()]
+            return Observation(stamp_ns, frames, self.arm.state((min(captures_ns) + max(captures_ns)) // 2), instruction)
         arm = arm or self.arm.state()
         return Observation(stamp_ns, self.frames(stamp_ns), arm, instruction)
 

@@ -36,6 +36,7 @@ class PolicyNode(RigNode):
         then = "; taken when the node is configured, and when a run starts"
         self.declare("policy", "", f"checkpoint folder, ws://host:port, or the name of an installed policy{then}", read_only=False)
         self.declare("adapter", "", f"adapter folder, empty for none{then}", read_only=False)
+        self.declare("device", "cpu", f"where a checkpoint folder runs: cpu, cuda, cuda:1{then}", read_only=False)
         then = "; taken when a run starts"
         self.declare("instruction", "", "in words; what came last counts, this or policy/instruction", read_only=False)
         self.declare("executed", 0, f"actions of a chunk before the policy is asked again, 0: as it says itself{then}", read_only=False)
@@ -72,7 +73,7 @@ class PolicyNode(RigNode):
         name, adapter = str(self.value("policy")), str(self.value("adapter"))
         if not name:
             raise UserError("the parameter `policy` is empty: give a checkpoint folder, ws://host:port or the name of a policy")
-        spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None)
+        spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None, device=str(self.value("device")))
         if spec == self._loaded:
             return
         began = time.perf_counter()
@@ -186,7 +187,7 @@ class PolicyNode(RigNode):
         state = "unconfigured" if self._policy is None else "inactive" if self._station is None else "running" if running else "ready"
         loaded = self._loaded
         values = {"state": state, "policy": loaded.policy if loaded else "", "adapter": str(loaded.adapter or "") if loaded else "",
-                  "instruction": self._instruction}  # fmt: skip
+                  "device": loaded.device if loaded else "", "instruction": self._instruction}  # fmt: skip
         if run is not None:
             values |= {"run": self._runs, "outcome": run.outcome.value if run.outcome else "", "error": run.error}
             values |= run.statistics.summary()

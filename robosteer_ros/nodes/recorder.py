@@ -13,6 +13,7 @@ from pathlib import Path
 from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
+from robosteer_ros.episode_logs import EpisodeLogs
 from robosteer_ros.messages import Stamps
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.qos import LATCHED, STATES
@@ -177,7 +178,7 @@ class RecorderNode(rig_node.RigNode):
                 calibrated = rig_calibrations(self.rig, Path(calibrations))
                 with ExitStack() as opened:
                     writer = opened.enter_context(DatasetWriter(dataset, self.rig, calibrations=calibrated))
-                    log = RawLog(self, self.rig, Path(dataset))
+                    log = EpisodeLogs(RawLog(self, self.rig), Path(dataset))
                     opened.callback(log.close)
                     self._session = RecordingSession(self.rig, self._station.observe, writer, log, task, episodes)
                     self._opened = opened.pop_all()

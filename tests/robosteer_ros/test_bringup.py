@@ -7,6 +7,13 @@ from robosteer_core.rig import load_rig
 from robosteer_ros.bringup import GraphSettings, processes_of
 
 
+def test_the_policys_node_is_told_what_it_is_to_load_and_where():
+    settings = GraphSettings(policy="runs/base", adapter="runs/steered", device="cuda:1")
+    words = {process.name: process.command for process in processes_of(load_rig("lab"), settings)}
+    assert {"policy:=runs/base", "adapter:=runs/steered", "device:=cuda:1"} < set(words.pop("policy"))
+    assert not any("device" in word for command in words.values() for word in command)
+
+
 @pytest.mark.parametrize("given, words", [
     ({"only": "arm,legs"}, "there are no nodes legs; expected some of cameras, arm, teleop, recorder, policy"),
     ({"only": "arm", "policy": "scripted"}, "a policy is given, and its node is not among those to start: arm"),

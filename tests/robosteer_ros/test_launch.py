@@ -62,7 +62,7 @@ def until(condition, printed):
 def test_bringup_tells_its_arguments():
     told = ros2("launch", "robosteer", "bringup.launch.py", "--show-args")
     names = re.findall(r"^    '(\w+)':$", told, re.MULTILINE)
-    assert names == ["rig", "robot_ip", "namespace", "policy", "adapter", "params_file", "log_level"]
+    assert names == ["rig", "robot_ip", "namespace", "policy", "adapter", "device", "params_file", "log_level"]
 
 
 def test_a_rig_that_is_not_there_is_named(tmp_path):

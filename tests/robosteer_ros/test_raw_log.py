@@ -1,5 +1,6 @@
 """The raw log of episodes: what is on the graph, as MCAP's own reader finds it; a full disk ends the log and nothing else."""
 
+import json
 import resource
 import time
 
@@ -8,10 +9,12 @@ from mcap.reader import make_reader
 
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
+from robosteer_ros.episode_logs import EpisodeLogs
 from robosteer_ros.participant import spinning
 from robosteer_ros.qos import LATCHED, STATES
 from robosteer_ros.raw_log import RawLog, topics
 from robosteer_ros.ros import create_node, geometry_msgs, std_msgs, tf2_msgs
+from robosteer_ros.run_log import RunLog
 
 RIG = load_rig("lab")
 
@@ -40,7 +43,7 @@ def publish(node, log, seconds):
         time.sleep(0.01)
     for second in seconds:
         publisher.publish(pose_at(second))
-    while log._now_ns() < seconds[-1] * 10**9:
+    while log._stamp_ns < seconds[-1] * 10**9:
         assert time.monotonic() < deadline, "the last pose was not heard"
         time.sleep(0.01)
     node.destroy_publisher(publisher)
@@ -55,13 +58,14 @@ def read(folder, index):
 def test_an_episodes_log_holds_what_was_said_meanwhile_at_robot_time_and_what_is_latched(node, tmp_path):
     transforms = node.create_publisher(tf2_msgs.msg.TFMessage, "/tf_static", LATCHED)
     transforms.publish(tf2_msgs.msg.TFMessage())
-    log = RawLog(node, RIG, tmp_path)
-    publish(node, log, [1, 2])
+    raw = RawLog(node, RIG)
+    log = EpisodeLogs(raw, tmp_path)
+    publish(node, raw, [1, 2])
     log.begin()
-    publish(node, log, [3, 4, 5])
+    publish(node, raw, [3, 4, 5])
     log.end(0)
     log.begin()
-    publish(node, log, [6])
+    publish(node, raw, [6])
     log.end(None)
     log.close()
     pose, transform = "geometry_msgs/msg/PoseStamped", "tf2_msgs/msg/TFMessage"
@@ -70,22 +74,44 @@ def test_an_episodes_log_holds_what_was_said_meanwhile_at_robot_time_and_what_is
 
 
 def test_a_full_disk_ends_the_log_of_that_episode_alone(node, tmp_path, caplog):
-    log = RawLog(node, RIG, tmp_path)
+    raw = RawLog(node, RIG)
+    log = EpisodeLogs(raw, tmp_path)
     log.begin()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        publish(node, log, [1, 2, 3])
+        publish(node, raw, [1, 2, 3])
         log.end(0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "cannot be finished" in caplog.text or "ends here" in caplog.text
     log.begin()
-    publish(node, log, [4])
+    publish(node, raw, [4])
     log.end(1)
     log.close()
     assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == ["episode_000001", "interrupted_000"]
     assert [second for *_, second in read(tmp_path, 1)] == [4]
+
+
+def test_a_run_has_a_folder_of_its_own_which_says_what_it_was_asked_and_what_came_of_it(node, tmp_path):
+    node.create_publisher(geometry_msgs.msg.PoseStamped, "arm/pose", STATES)
+    runs = []
+    for status in ({"outcome": "over", "error": "", "policy": "base", "ticks": "30", "rate_hz": "14.9", "state": "ready"}, None):
+        log = RunLog(node, RIG, tmp_path, {"instruction": "wave"})
+        log.begin()
+        runs.append(log.folder)
+        begun = json.loads((log.folder / "summary.json").read_text())
+        assert (begun["instruction"], begun["outcome"]) == ("wave", None)
+        publish(node, log._log, [1, 2])
+        if status:
+            log.tell(status, success=True)
+        said = log.end()
+    assert said == "" and [path.name for path in tmp_path.iterdir()] == [runs[0].name], "a run that was refused leaves nothing"
+    told = json.loads((runs[0] / "summary.json").read_text())
+    assert (told["outcome"], told["policy"], told["success"], told["loop"]) == ("over", "base", True, {"ticks": 30, "rate_hz": 14.9})
+    assert told["topics"] == {"/left/arm/pose": {"messages": 2, "nodes": ["/left/recorder"]}}
+    with (runs[0] / f"{runs[0].name}.mcap").open("rb") as file:
+        assert [channel.topic for _, channel, _ in make_reader(file).iter_messages()] == ["/left/arm/pose"] * 2
 
 
 def test_each_camera_is_logged_compressed_and_nothing_is_logged_raw():

@@ -61,6 +61,12 @@ def test_the_operators_episodes_become_a_dataset(rig, rig_file, start, tmp_path)
         late_ns = data.column("stamp_ns.state")[rows] - expected
         assert late_ns.min() >= 0 and late_ns.max() < 10
     assert data.image(0, "front").shape == (120, 160, 3)
+    # Arm, hand, teleoperation, recorder, supervisor and two cameras.
+    assert set(logged_topics(folder, 0)) >= {f"/{name}" for name in (
+        "joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status", "arm/answers", "tf", "gripper/width",
+        "arm/teleop/chunk", "arm/teleop/gripper_chunk", "teleop/command", "recorder/status",
+        *(f"{camera}/color/{topic}" for camera in ("front", "wrist") for topic in ("image_raw/compressed", "camera_info")),
+    )}  # fmt: skip
     for index, start_ns in enumerate((first_ns, second_ns)):
         commands = [command for command in logged_commands(folder, index) if command.buttons[BUTTONS.index("driven")]]
         assert [command.header.stamp.sec * 10**9 + command.header.stamp.nanosec - start_ns for command in commands] == TICKS_NS
@@ -75,10 +81,23 @@ def await_stage_or_end(device):
         pass
 
 
+def opened_log(folder, index):
+    """The raw log of an episode, for MCAP's own reader."""
+    name = f"episode_{index:06d}"
+    return (folder / "raw" / name / f"{name}.mcap").open("rb")
+
+
+def logged_topics(folder, index):
+    """How many messages it has on each topic."""
+    with opened_log(folder, index) as file:
+        found = make_reader(file).get_summary()
+    return {found.channels[number].topic: count for number, count in found.statistics.channel_message_counts.items()}
+
+
 def logged_commands(folder, index):
-    """What the raw log of an episode has of `teleop/command`, as MCAP's own reader finds it."""
-    store, name = get_typestore(Stores.ROS2_JAZZY), f"episode_{index:06d}"
-    with (folder / "raw" / name / f"{name}.mcap").open("rb") as file:
+    """What it has of `teleop/command`."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with opened_log(folder, index) as file:
         found = list(make_reader(file).iter_messages("/teleop/command"))
     return [store.deserialize_cdr(message.data, schema.name) for schema, _, message in found]
 

@@ -1,11 +1,13 @@
 """`robosteer run` as its user types it: alone, and beside a graph that runs."""
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mcap.reader import make_reader
 
 import robosteer_sim
 from robosteer_core.rig import load_rig
@@ -74,10 +76,47 @@ def until(process, words):
     pytest.fail(f"it ended with exit code {process.wait(10)} before it said {words!r}:\n{''.join(said)}")
 
 
-def test_from_nothing_to_a_task_that_is_done_and_nothing_is_left(run, rig_file):
+#: What a run is found by afterwards: what the arm was told, what it did, what the policy saw and was asked for. A camera is
+#: here twice, as front and as wrist.
+LOGGED = {
+    "arm": ("joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status", "arm/answers", "/tf"),
+    "gripper": ("gripper/width",),
+    "policy": ("arm/policy/chunk", "arm/policy/gripper_chunk", "policy/status", "policy/instruction_in_use"),
+    "front_camera": ("front/color/image_raw/compressed", "front/color/camera_info"),
+    "wrist_camera": ("wrist/color/image_raw/compressed", "wrist/color/camera_info"),
+    "supervisor": ("/diagnostics",),
+}
+
+
+def require_log(folder):
+    """By MCAP's own reader: the log of a run that did its task has what the arm did, and says whose it was."""
+    summary = json.loads((folder / "summary.json").read_text())
+    with (folder / f"{folder.name}.mcap").open("rb") as file:
+        reader = make_reader(file)
+        found = reader.get_summary()
+        counts = {found.channels[number].topic: count for number, count in found.statistics.channel_message_counts.items()}
+        times = {topic: [message.log_time for *_, message in reader.iter_messages(topic)] for topic in ("/joint_states", "/arm/policy/chunk")}
+    assert {topic: said["messages"] for topic, said in summary["topics"].items()} == counts and min(counts.values()) > 0
+    for node, topics in LOGGED.items():
+        for topic in topics:
+            assert f"/{node}" in summary["topics"][f"/{topic.lstrip('/')}"]["nodes"], (node, topic)
+    assert len(counts) >= 15 and len({node for said in summary["topics"].values() for node in said["nodes"]}) >= 6
+    assert (summary["outcome"], summary["success"], summary["error"], summary["log_is_whole"]) == ("stopped", True, "", True)
+    assert (summary["instruction"], summary["policy"], summary["loop"]["missed_ticks"]) == (TASK, "scripted", 0)
+    # Between the policy's first command and its last, at robot time, the states of all set-points.
+    first, last = times["/arm/policy/chunk"][0], times["/arm/policy/chunk"][-1]
+    assert sum(first <= time <= last for time in times["/joint_states"]) >= 0.99 * 100 * (last - first) / 1e9
+    assert last - first > 0.8e9 * summary["loop"]["ticks"] / 15
+    assert counts["/front/color/image_raw/compressed"] > 0.9 * 30 * summary["loop"]["ticks"] / 15
+
+
+def test_from_nothing_to_a_task_that_is_done_and_nothing_is_left(run, rig_file, folder):
     code, said = ended(run("--policy", "scripted", "--task", TASK))
     assert code == 0 and "the task is done" in said, said
     assert "age of the frame at the command" in said and "skew of the stamps" in said
+    (log,) = (folder / "runs" / "policy").iterdir()
+    assert f"log of the run: runs/policy/{log.name}" in said
+    require_log(log)
     left = subprocess.run(["pgrep", "-f", str(rig_file)], capture_output=True, text=True).stdout.split()
     assert not left
 
@@ -112,9 +151,11 @@ def test_what_breaks_is_told_in_words(graph, run, rig):
 def test_another_policy_takes_the_place_of_the_one_that_the_node_has_and_one_that_cannot_be_had_does_not(graph, run):
     brief = ("--instruction", TASK, "--seconds", "0.2", "--policy")
     code, said = ended(run(*brief, "nowhere"))
-    assert code == 2 and "no policy 'nowhere'" in said, said
-    code, said = ended(run(*brief, BASE))
-    assert code == 0 and "its time is over" in said, said
+    assert code == 2 and "no policy 'nowhere'" in said and "log of the run" not in said, said
+    code, said = ended(run(*brief, BASE, "--device", "moon"))
+    assert code == 2 and "the policy cannot run on 'moon' here" in said, said
+    code, said = ended(run(*brief, BASE, "--device", "cpu", "--no-log"))
+    assert code == 0 and "its time is over" in said and "log of the run" not in said, said
     status = subprocess.run([*ROBOSTEER, "topic", "echo", "policy/status", "--once"], capture_output=True, text=True).stdout
     assert BASE in status
 
