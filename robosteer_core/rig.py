@@ -6,6 +6,7 @@ and impossible values are refused with the path of the key.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robosteer_core.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def _rigs_folder() -> Path:
@@ -64,7 +67,6 @@ class Arm(Contract):
     model: Literal["fr3", "panda"]
     driver: Literal["franky", "panda_py"] = Field(description="the binding; by default franky for an fr3, panda_py for a panda")
     address: str = Field(min_length=1, description="host name or IP address of the FCI")
-    command_address: str = Field(pattern=r"^[^:]+:\d+$", description="host:port on which the arm process takes set-points")
     home_joint_positions_rad: Vector7
     translational_stiffness_n_per_m: Positive = 600.0
     rotational_stiffness_nm_per_rad: Positive = 30.0
@@ -75,6 +77,12 @@ class Arm(Contract):
         default=40.0, description="external torque on any joint that stops the arm with a reflex"
     )
     realtime: bool = Field(default=True, description="ask for a real-time scheduler; the lab needs none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_command_address(cls, arm: object) -> object:
+        """Rigs of before the arm was commanded through its node alone have that key, also those in datasets."""
+        return {key: value for key, value in arm.items() if key != "command_address"} if isinstance(arm, dict) else arm
 
     @model_validator(mode="before")
     @classmethod
@@ -226,6 +234,8 @@ def load_rig(rig: str | Path) -> Rig:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of keys, found {type(content).__name__}")
+    if isinstance(content.get("arm"), dict) and "command_address" in content["arm"]:
+        logger.warning("%s: arm.command_address is not read any more, the arm is commanded through its node: delete that line", path)
     try:
         return Rig.model_validate(content)
     except ValidationError as error:

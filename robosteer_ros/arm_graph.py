@@ -11,11 +11,10 @@ from dataclasses import replace
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.chunk import ActionChunk
+from robosteer_core.runtime.clock import clock_reader
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.observation import ArmState, RecentStates
 from robosteer_ros import arm_messages as wire
-from robosteer_ros.hardware.arm.client import REST_TIMEOUT_S, await_rest
-from robosteer_ros.hardware.arm.process import clock_reader
 from robosteer_ros.messages import Stamps, chunk_messages, values_of
 from robosteer_ros.participant import trigger
 from robosteer_ros.qos import EVERY_LATCHED, STATES
@@ -25,6 +24,8 @@ DISCOVERY_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0
 #: With no motion running, a state waits this long for a newer one; the lab's robot sends none while time is held.
 REST_STATE_TIMEOUT_S = 0.3
+#: A torque stop takes at most 2 s of robot time, the way home more; the lab may run slower than the wall clock.
+REST_TIMEOUT_S = 60.0
 #: A real arm's newest state may be that old, s.
 OLDEST_STATE_S = 0.2
 _ASK_AGAIN_S = 0.2
@@ -148,7 +149,13 @@ class GraphArm:
 
     def rest(self, timeout_s: float = REST_TIMEOUT_S) -> None:
         """Wait until no motion runs. Raises UserError after `timeout_s` of wall time."""
-        await_rest(self.status, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while (motion := self.status()["motion"]) is not None:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"the arm still moves ({motion}) after {timeout_s:.0f} s; in the lab, leave the clock before waiting for it"
+                )
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Take topics and services off the node; the node itself is its owner's."""

@@ -11,34 +11,26 @@ from robosteer_core.errors import UserError
 
 
 class ArmAction(str, Enum):
-    """What `robosteer arm` does: be the arm's process, ask the one that is, or ask the robot's Desk."""
+    """What `robosteer arm` asks of the arm's node, or of the robot's Desk."""
 
-    HOLD, STATUS, STOP, HOME, RECOVER = "hold", "status", "stop", "home", "recover"
+    STATUS, STOP, HOME, RECOVER = "status", "stop", "home", "recover"
     UNLOCK, ACTIVATE_FCI = "unlock", "activate-fci"
 
 
 def arm(
     action: ArmAction = typer.Argument(
-        ArmAction.HOLD, help="hold: be the process that holds the arm; status, stop, home and recover ask the running one, or the "
-        "arm's node: how it is, come to rest, go home slowly, go on after somebody has looked why it stopped; unlock and "
-        "activate-fci ask the robot's Desk for its brakes and for the FCI"
+        ..., help="status, stop, home and recover ask the arm's node: how it is, come to rest, go home slowly, go on after "
+        "somebody has looked why it stopped; unlock and activate-fci ask the robot's Desk for its brakes and for the FCI"
     ),
     rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
     namespace: str = typer.Option("", help="namespace of the arm's node"),
 ) -> None:  # fmt: skip
-    """Hold the arm and the gripper of a rig; policies and the recorder command them through this process."""
+    """Ask the arm of a rig, which its node holds (`robosteer up RIG --only arm` is the node alone)."""
     import json
-    import logging
 
     from robosteer_core.rig import load_rig
 
     config = load_rig(rig)
-    if action is ArmAction.HOLD:
-        from robosteer_ros.hardware.arm.process import run
-
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        run(config, ready=lambda address: typer.echo(f"arm of rig {rig} ready, commands at {address}"))
-        return
     if action in (ArmAction.UNLOCK, ArmAction.ACTIVATE_FCI):
         from robosteer_ros.hardware.arm import desk
 

@@ -1,4 +1,4 @@
-"""One run of a policy on a rig, from start to release. No ROS: the node `policy` begins and ends it."""
+"""One run of a policy on a rig, from start to release. The node `policy` begins and ends it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import PolicyRunner, RunStatistics
-from robosteer_ros.hardware.station import Station
+from robosteer_ros.station import GraphStation
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class PolicyRun(threading.Thread):
     """
 
     def __init__(
-        self, policy: TrialPolicy, station: Station, instruction: Callable[[], str], wishes: Wishes,
+        self, policy: TrialPolicy, station: GraphStation, instruction: Callable[[], str], wishes: Wishes,
         taken: Callable[[str], None], ended: Callable[[PolicyRun], None],
     ) -> None:  # fmt: skip
         super().__init__(name="policy", daemon=True)

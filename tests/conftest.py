@@ -99,7 +99,7 @@ def write_rig(folder, free_port, changes):
     rig = load_rig("lab").model_dump(mode="json")
     # The FCI's ports are fixed, so each lab gets an address of its own.
     host = f"127.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}.{next(_numbers)}"
-    rig["arm"] |= {"address": host, "command_address": f"127.0.0.1:{free_port()}"}
+    rig["arm"]["address"] = host
     rig |= {"lab": {"control": f"127.0.0.1:{free_port()}"}, "teleop_address": f"127.0.0.1:{free_port()}"}
     for section, values in changes.items():
         rig[section] = rig[section] | values if isinstance(values, dict) else values
@@ -170,12 +170,6 @@ def start_lab():
         return running("sim", "serve", "--rig", str(path), "--host", address, "--pace", pace, line="accepting")
 
     return start
-
-
-@pytest.fixture(scope="session")
-def start_arm():
-    """A context manager that runs the arm process of a rig file."""
-    return lambda path: running("arm", "--rig", str(path), line="ready")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from robosteer_core.rig import Rig
@@ -90,3 +90,8 @@ class LabClock(Clock):
 def rig_clock(rig: Rig, role: str) -> Clock:
     """The clock of a rig for a process in one of the roles of `RANKS`."""
     return LabClock(rig.lab.control, role, RANKS[role]) if rig.lab else MonotonicClock()
+
+
+def clock_reader(rig: Rig) -> Callable[[], int]:
+    """A function that reads the rig's clock without joining it; from any thread."""
+    return LabLink(rig.lab.control, "reader").now_ns if rig.lab else time.monotonic_ns

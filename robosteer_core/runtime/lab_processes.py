@@ -112,9 +112,9 @@ def lab_runs(rig: Rig) -> bool:
 def private_rig(rig: Rig, folder: Path) -> tuple[Rig, Path]:
     """The rig at addresses of the loopback interface that nobody uses, and its file in `folder`."""
     with ExitStack() as held:
-        control, command, teleop = (f"127.0.0.1:{_free_port(held)}" for _ in range(3))
+        control, teleop = (f"127.0.0.1:{_free_port(held)}" for _ in range(2))
     content = rig.model_dump(mode="json")
-    content["arm"] |= {"address": _free_address(), "command_address": command}
+    content["arm"]["address"] = _free_address()
     content |= {"teleop_address": teleop, "lab": {**content["lab"], "control": control}}
     private = Rig.model_validate(content)
     return private, write_rig(private, folder)

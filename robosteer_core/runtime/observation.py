@@ -17,7 +17,7 @@ class ArmState:
     """`measured` is where the end effector is, `commanded` the last set-point sent to the arm (base frame).
 
     `joint_positions` (7,) rad; `force` (3,) N, external force estimate in the base frame; `gripper` opening in [0, 1],
-    1 is open; `mode` is the arm process's own: idle, tracking, holding, stopped or fault.
+    1 is open; `mode` is the arm node's own: idle, tracking, holding, stopped or fault.
     """
 
     stamp_ns: int

@@ -56,7 +56,7 @@ class GripperCommand(Protocol):
 
 @dataclass
 class LoopStatistics:
-    """Since the arm process started. `interventions` of the limits by name, ages and lateness in nanoseconds."""
+    """Since the arm's node was configured. `interventions` of the limits by name, ages and lateness in nanoseconds."""
 
     setpoints: int = 0
     chunks: int = 0
@@ -139,11 +139,6 @@ class TrackingSession:
         self._send(now_ns, reading)
         self._last_tick_ns = now_ns
         return reading
-
-    def stamp_ns(self, reading: Reading) -> int:
-        """When `reading` was taken, on the rig's clock; that of the last tick where the robot's clock has jumped since."""
-        since_ns = reading.robot_time_ns - self._last_robot_ns
-        return self._last_tick_ns + (since_ns if 0 <= since_ns < _JUMP_NS else 0)
 
     def _watch_robot(self, reading: Reading, now_ns: int) -> None:
         since_ns = reading.robot_time_ns - self._last_robot_ns

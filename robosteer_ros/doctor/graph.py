@@ -79,7 +79,7 @@ def buffers(root: Path = Path("/")) -> Finding:
 
 def ports(rig: Rig) -> Iterator[Finding]:
     """Of this machine; those of others are theirs to look at."""
-    wanted = {"arm commands": rig.arm.command_address, "teleoperation": rig.teleop_address}
+    wanted = {"teleoperation": rig.teleop_address}
     if rig.lab is not None:
         wanted |= {"lab control": rig.lab.control, "lab FCI": f"{rig.arm.address}:1337", "lab hand": f"{rig.arm.address}:1338"}
     taken, ours = [], []

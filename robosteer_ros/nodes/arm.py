@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.chunk import ActionChunk
-from robosteer_core.runtime.clock import rig_clock
+from robosteer_core.runtime.clock import clock_reader, rig_clock
 from robosteer_core.runtime.limits import MAX_POSES, Refusal
 from robosteer_ros import arm_messages as wire
 from robosteer_ros import qos
@@ -17,7 +17,6 @@ from robosteer_ros.arm_commands import ChunkJoiner, SteadyCommands
 from robosteer_ros.hardware.arm import desk
 from robosteer_ros.hardware.arm.bindings import open_arm
 from robosteer_ros.hardware.arm.controller import ArmController, Report
-from robosteer_ros.hardware.arm.process import clock_reader
 from robosteer_ros.hardware.gripper import GripperDriver
 from robosteer_ros.messages import Stamps, chunk_of
 from robosteer_ros.nodes.gripper import GripperNode

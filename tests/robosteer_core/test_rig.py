@@ -59,7 +59,6 @@ def test_unknown_key_is_refused_with_its_path(load, path, value, named):
         (("arm", "model"), "ur5", "arm.model"),
         (("arm", "home_joint_positions_rad"), [0.0] * 6, "arm.home_joint_positions_rad.6"),
         (("arm", "home_joint_positions_rad", 3), float("nan"), "arm.home_joint_positions_rad.3"),
-        (("arm", "command_address"), "127.0.0.1", "arm.command_address"),
         (("arm", "translational_stiffness_n_per_m"), -1, "arm.translational_stiffness_n_per_m"),
         (("gripper", "force_n"), 200, "gripper.force_n"),
         (("cameras",), [], "cameras"),
@@ -88,6 +87,11 @@ def test_every_fault_is_named_at_once(load):
         load({("rates", "policy_hz"): 0, ("arm", "model"): "ur5"})
     assert "rates.policy_hz" in str(caught.value)
     assert "arm.model" in str(caught.value)
+
+
+def test_the_address_of_the_arms_former_process_is_ignored_and_told(load, caplog):
+    assert load({("arm", "command_address"): "127.0.0.1:1341"}) == load()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "arm.command_address" in caplog.text
 
 
 def test_inverted_workspace_names_the_axis(load):

@@ -1,4 +1,4 @@
-"""The arm process's one thread of control: idle, tracking, coming to rest; and what other threads may ask of it."""
+"""The one thread of control of the arm's node: idle, tracking, coming to rest; and what other threads may ask of it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from robosteer_ros.hardware.gripper import GripperDriver
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 8.0
-#: With no motion running, a state waits this long for the robot's next packet; the lab sends none while time is held.
-IDLE_STATE_TIMEOUT_S = 0.3
 IDLE_PERIOD_S = 0.005
 FAULT_PERIOD_S = 0.1
 LOST_AFTER_READS = 3
@@ -95,8 +93,7 @@ class ArmController:
         self._commander: object | None = None
         self._statistics = LoopStatistics()
         self._last_chunk_ns: int | None = None
-        self._read_news = threading.Condition()
-        self._readings = self._unread = 0
+        self._unread = 0
         self._set_reading(self._first_reading())
         self._enter("idle", "connected")
         if rig.limits.off_nothing_protects_the_arm:
@@ -197,21 +194,6 @@ class ArmController:
             raise UserError("the arm tracks: who commands it commands the hand, too")
         self._gripper.move_alone(opening)
 
-    def state(self) -> ArmState:
-        """The state at the time of the call."""
-        session = self._session
-        if session is not None:
-            try:
-                reading = self._driver.read()
-                return self._arm_state(reading, session.stamp_ns(reading), session.mode, session)
-            except ArmFault:
-                logger.debug("the motion ended during a read; the loop finds out by itself", exc_info=True)
-        with self._read_news:
-            wanted = self._readings + 2  # The next read may have begun already.
-            self._read_news.wait_for(lambda: self._readings >= wanted, IDLE_STATE_TIMEOUT_S)
-            reading = self._reading
-        return self._arm_state(reading, self._time_ns(), self._mode, None)
-
     def status(self) -> dict:
         """Mode, error, loop statistics, limit interventions, gripper and the log of mode changes; plain types."""
         statistics, session = self._statistics, self._session
@@ -233,11 +215,6 @@ class ArmController:
             "gripper": self._gripper.status(),
             "modes": list(self._modes),
         }
-
-    def release(self, commander: object) -> None:
-        """`commander` has gone; the watchdog deals with what it left running."""
-        if self._commander == commander:
-            self._commander = None
 
     def close(self) -> None:
         """Let `run` bring the arm to rest and return. May be called by a signal handler: takes no lock."""
@@ -430,10 +407,7 @@ class ArmController:
             return self._modes[-1]["stamp_ns"] if self._modes else 0
 
     def _set_reading(self, reading: Reading) -> None:
-        with self._read_news:
-            self._reading = reading
-            self._readings += 1
-            self._read_news.notify_all()
+        self._reading = reading
         if time.monotonic() >= self._told_s + REST_STATE_PERIOD_S:
             self._tell_state(reading, self._time_ns())
 

@@ -25,7 +25,7 @@ def credentials() -> tuple[str, str]:
     missing = [name for name in (USER, PASSWORD) if not os.environ.get(name)]
     if missing:
         raise UserError(
-            f"Desk asks who you are: set {' and '.join(missing)} for the arm's process, or call `robosteer arm unlock` or "
+            f"Desk asks who you are: set {' and '.join(missing)} for the arm's node, or call `robosteer arm unlock` or "
             "`robosteer arm activate-fci`, which ask you"
         )
     return os.environ[USER], os.environ[PASSWORD]

@@ -1,4 +1,4 @@
-"""What the arm process asks of an arm, whatever binding drives it."""
+"""What the controller asks of an arm, whatever binding drives it."""
 
 from __future__ import annotations
 

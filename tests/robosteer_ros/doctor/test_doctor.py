@@ -126,10 +126,10 @@ def test_a_port_that_somebody_else_has_fails_with_who_it_is(new_rig):
     rig = load_rig(new_rig())
     (free,) = graph.ports(rig)
     assert free.level == "ok" and free.found.startswith("free")
-    host, port = rig.arm.command_address.split(":")
+    host, port = rig.teleop_address.split(":")
     with socket.create_server((host, int(port))):
         (taken,) = graph.ports(rig)
-        assert taken.level == "fail" and f"(arm commands) by process {os.getpid()}" in taken.found
+        assert taken.level == "fail" and f"(teleoperation) by process {os.getpid()}" in taken.found
         assert owner(listener(host, int(port))).startswith(f"{os.getpid()} (")
 
 

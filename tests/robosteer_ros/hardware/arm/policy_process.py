@@ -15,7 +15,9 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import PolicyRunner
-from robosteer_ros.hardware.arm.client import ArmClient
+from robosteer_ros import ros
+from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.participant import spinning
 
 #: Until the test kills this process: on a loaded machine robot time may run slowly.
 BLOCKED_S = 600
@@ -34,14 +36,6 @@ class WatchingClock:
         while (left_ns := stamp_ns - self.now_ns()) > 0:
             time.sleep(left_ns / 1e9)
         return self.now_ns()
-
-
-rig = load_rig(sys.argv[1])
-block_at = time.monotonic() + float(sys.argv[2]) if len(sys.argv) > 2 else None
-arm = ArmClient(rig)
-arm.start()
-print("moving", flush=True)
-decisions = 0
 
 
 def act(observation):
@@ -64,5 +58,13 @@ def observe(stamp_ns, instruction):
     return Observation(stamp_ns, {}, arm.state(), instruction)
 
 
-clock = WatchingClock(LabLink(rig.lab.control, "policy"))
-PolicyRunner(rig, clock, arm, observe, act).run("wave", 60.0, lambda: False, watch)
+rig = load_rig(sys.argv[1])
+decisions = 0
+ros.init(args=["policy"])
+node = ros.create_node("policy_process")
+with spinning(node):
+    arm, clock = GraphArm(node, rig, "policy"), WatchingClock(LabLink(rig.lab.control, "policy"))
+    arm.start()
+    block_at = time.monotonic() + float(sys.argv[2]) if len(sys.argv) > 2 else None
+    print("moving", flush=True)
+    PolicyRunner(rig, clock, arm, observe, act).run("wave", 60.0, lambda: False, watch)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robosteer_ros.hardware.arm.client import Refused
+from robosteer_core.runtime.json_lines import Refused
 
 
 @pytest.fixture(scope="module")

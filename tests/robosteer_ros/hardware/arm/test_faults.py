@@ -1,6 +1,5 @@
-"""What goes wrong with an arm, and what its process makes of it."""
+"""What goes wrong with an arm, and what its node makes of it."""
 
-import re
 import signal
 import socket
 import subprocess
@@ -16,8 +15,8 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.chunk import integrate_deltas
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.arm_graph import GraphArm
 from robosteer_ros.hardware.arm.bindings import FCI_PORT, open_arm
-from robosteer_ros.hardware.arm.client import ArmClient
 
 
 def wait_until(condition, timeout_s=60):
@@ -27,12 +26,18 @@ def wait_until(condition, timeout_s=60):
         time.sleep(0.005)
 
 
-def robosteer(*words, timeout_s=60):
-    """Run a command to its end; returns (exit code, stderr)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "robosteer_core.cli", *words], capture_output=True, text=True, timeout=timeout_s
-    )
-    return done.returncode, done.stderr
+@pytest.fixture
+def arm_of(caller):
+    """A function that gives the arm of a rig over the graph, as its user."""
+    arms = []
+
+    def give(rig):
+        arms.append(GraphArm(caller, rig, "user", patience_s=90))
+        return arms[-1]
+
+    yield give
+    for arm in arms:
+        arm.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +57,11 @@ def start_awkward_lab(awkward_rig, start_lab):
     return lambda: start_lab(path)
 
 
-def test_faults_are_named_and_nothing_moves_before_they_are_dealt_with(awkward_rig, start_awkward_lab, start_arm):
-    """One arm process through a refused start, a reflex, a second process for the same arm, and the loss of its robot."""
+def test_faults_are_named_and_nothing_moves_before_they_are_dealt_with(awkward_rig, start_awkward_lab, start_node, arm_of):
+    """One arm node through a refused start, a reflex, a second client of the same arm, and the loss of its robot."""
     rig = load_rig(awkward_rig)
-    with start_awkward_lab() as lab_process, start_arm(awkward_rig) as arm_process:
-        arm = ArmClient(rig)
+    with start_awkward_lab() as lab_process, start_node("arm", awkward_rig) as node_process:
+        arm = arm_of(rig)
         with pytest.raises(Refused, match=r"at \(0\.\d+, .* outside the rig's workspace"):
             arm.start()
 
@@ -81,8 +86,9 @@ def test_faults_are_named_and_nothing_moves_before_they_are_dealt_with(awkward_r
         assert arm.status()["motion"] is None
         assert all(arm.state().joint_positions[3] < -0.14 for _ in range(50))
 
-        code, message = robosteer("arm", "--rig", str(awkward_rig))
-        assert code == 2 and "Traceback" not in message
+        with pytest.raises(UserError, match=f"no robot at {rig.arm.address}"):
+            open_arm(rig.arm, rig.limits)
+        assert arm.status()["mode"] == "idle"
 
         lab_process.send_signal(signal.SIGKILL)
         wait_until(lambda: arm.status()["mode"] == "fault")
@@ -91,18 +97,17 @@ def test_faults_are_named_and_nothing_moves_before_they_are_dealt_with(awkward_r
             arm.recover()
         with pytest.raises(Refused, match="recover"):
             arm.start()
-        # Started again, the robot is found again; the arm process lives on.
+        # Started again, the robot is found again; the arm's node lives on.
         lab_process.wait(10)
         with start_awkward_lab():
             arm.recover()
-            assert arm.status()["mode"] == "idle"
-            assert np.all(np.isfinite(arm.state().joint_positions))
-        assert arm_process.poll() is None
+            assert (arm.status()["mode"], arm.status()["robot_mode"]) == ("idle", "Idle")
+        assert node_process.poll() is None
 
 
-def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_process_is_terminated(
-    new_arm_rig, start_lab, start_arm
-):
+def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_node_is_terminated(
+    new_arm_rig, start_lab, start_node, arm_of
+):  # fmt: skip
     """As on a real arm: the rig has no section `lab`, so nothing but the FCI ties the two together."""
     lab_path = new_arm_rig()
     content = yaml.safe_load(lab_path.read_text()) | {"lab": None}
@@ -111,8 +116,8 @@ def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_process_i
     path = lab_path.with_name("real.yaml")
     path.write_text(yaml.safe_dump(content))
     rig, control = load_rig(path), load_rig(lab_path).lab.control
-    with start_lab(lab_path, pace="real"), start_arm(path) as process, LabLink(control, "test") as lab:
-        arm = ArmClient(rig)
+    with start_lab(lab_path, pace="real"), start_node("arm", path) as process, LabLink(control, "test") as lab:
+        arm = arm_of(rig)
         arm.start()
         start = arm.state()
         assert abs(start.stamp_ns - time.monotonic_ns()) < 1e9
@@ -126,17 +131,13 @@ def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_process_i
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert not lab.status()["moving"]
-        with pytest.raises(UserError, match="arm process"):
-            arm.state()
 
 
 @pytest.mark.parametrize("address, reason", [("127.0.0.254", "refused"), ("no-such-robot.invalid", "not found|DNS error")])
-def test_a_wrong_robot_address_is_named_with_exit_code_2(new_arm_rig, address, reason):
-    path = new_arm_rig(arm={"address": address})
-    code, message = robosteer("arm", "--rig", str(path))
-    assert code == 2
-    assert f"no robot at {address}" in message and re.search(reason, message) and "arm.address" in message
-    assert "Traceback" not in message
+def test_a_wrong_robot_address_is_named(new_arm_rig, address, reason):
+    rig = load_rig(new_arm_rig(arm={"address": address}))
+    with pytest.raises(UserError, match=f"no robot at {address}.*({reason})(?s:.*)arm.address"):
+        open_arm(rig.arm, rig.limits)
 
 
 def test_a_host_that_never_answers_is_given_up_within_3_s(rig):
@@ -148,16 +149,16 @@ def test_a_host_that_never_answers_is_given_up_within_3_s(rig):
         assert time.monotonic() - began < 3.0
 
 
-def test_the_arm_process_carries_no_training_code(rig):
+def test_the_arms_node_carries_no_training_code(rig):
     """It has to go on when the policy's libraries hang or break, and to start on a robot PC that lacks them."""
     driver = {"franky": "franky_driver", "panda_py": "panda_py_driver"}[rig.arm.driver]
     code = (
-        f"import sys, robosteer_ros.hardware.arm.process, robosteer_ros.hardware.arm.{driver}; "
+        f"import sys, robosteer_ros.nodes.arm, robosteer_ros.hardware.arm.{driver}; "
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'peft', 'mujoco', 'pyrealsense2') "
         "or name.startswith(('robosteer_core.vla', 'robosteer_core.heads', 'robosteer_sim'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    code = "import sys, robosteer_ros.hardware.arm.client; print('franky' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, robosteer_ros.arm_graph; print('franky' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

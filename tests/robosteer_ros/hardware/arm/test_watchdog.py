@@ -1,4 +1,4 @@
-"""The policy's process stops, hangs or dies: the arm process must notice, in robot time, and nothing restarts by itself."""
+"""The policy's process stops, hangs or dies: the arm's node must notice, in robot time, and nothing restarts by itself."""
 
 import os
 import signal
@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros.hardware.arm.client import ArmClient
-
 MS = 1_000_000
 POLICY = Path(__file__).with_name("policy_process.py")
 #: The issue's own figure.
@@ -20,9 +17,9 @@ HOLD_WITHIN_MS = 250
 
 
 @pytest.fixture(scope="module")
-def arm_process(rig_file, start_lab, start_arm):
+def arm_node(rig_file, start_lab, start_node):
     """Lab time runs like wall time: a policy that is not joined to the clock cannot follow a faster one."""
-    with start_lab(rig_file, pace="real"), start_arm(rig_file) as process:
+    with start_lab(rig_file, pace="real"), start_node("arm", rig_file) as process:
         yield process
 
 
@@ -31,7 +28,6 @@ def policy(rig_file, arm, lab):
     processes = []
 
     def start(*words):
-        arm.stop()
         arm.rest()
         lab.reset("press the red button", 0)
         process = subprocess.Popen([sys.executable, str(POLICY), str(rig_file), *words], stdout=subprocess.PIPE, text=True)
@@ -64,7 +60,7 @@ def silence(how, process, lab):
 
 
 @pytest.mark.parametrize("how", ["stopped", "interpreter held", "killed"])
-def test_the_arm_holds_within_250_ms_of_robot_time_and_then_stops(policy, arm, rig, lab, how):
+def test_the_arm_holds_within_250_ms_of_robot_time_and_then_stops(policy, arm, graph_arms, lab, how):
     process = policy(*(["0.8"] if how == "interpreter held" else []))
     if how != "interpreter held":
         wait_until(lambda: arm.status()["last_chunk_ns"] and arm.state().mode == "tracking")
@@ -89,8 +85,8 @@ def test_the_arm_holds_within_250_ms_of_robot_time_and_then_stops(policy, arm, r
         assert process.wait(60) != 0
     assert arm.state().mode == "stopped"
     np.testing.assert_allclose(arm.state().measured.position, held[0], atol=0.02)
-    successor = ArmClient(rig)
+    successor = graph_arms("teleop")
     successor.start()
     assert successor.state().mode == "tracking"
-    successor.stop()
+    successor.release()
     successor.rest()
