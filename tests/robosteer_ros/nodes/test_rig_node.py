@@ -117,3 +117,13 @@ def test_a_process_whose_autostart_is_refused_ends_with_exit_code_2():
     words = [sys.executable, "-c", ALONE, "--ros-args", "-p", "autostart:=true", "-p", "rig:=nowhere"]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2 and "no rig file" in ended.stderr and ended.stdout == ""
+
+
+def test_nodes_start_without_what_is_slow_to_import():
+    """Of 0.5 s that a node imports scipy's rotations alone would be another 0.2 to 0.4."""
+    slow = "scipy torch transformers peft mujoco matplotlib typer rich"
+    nodes = ", ".join(f"robosteer_ros.nodes.{name}" for name in ("arm", "camera", "policy", "recorder", "teleop"))
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys, {nodes}; print(sys.modules.keys() & set('{slow}'.split()))"], capture_output=True, text=True
+    )
+    assert ended.stdout == "set()\n", ended.stdout + ended.stderr
