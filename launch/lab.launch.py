@@ -20,7 +20,8 @@ def lab(context):
 
 def _process(name, rig, *more):
     return ExecuteProcess(
-        cmd=[f"{get_package_prefix('robosteer')}/lib/robosteer/robosteer", "sim", name, "--rig", rig, *more],
+        # Ends also where the launch is killed, and can end nothing any more.
+        cmd=["setpriv", "--pdeathsig", "TERM", f"{get_package_prefix('robosteer')}/lib/robosteer/robosteer", "sim", name, "--rig", rig, *more],
         name=f"lab_{name}",
         output="screen",
         emulate_tty=True,

@@ -40,6 +40,8 @@ def node(context):
             # Named only where it is asked for: the arm's process has two nodes, and a name would be given to both.
             name=given["name"] or None,
             namespace=given["namespace"],
+            # Also where the launch is killed, and can end nothing any more.
+            arguments=["--end-with-parent"],
             parameters=[parameters, *([given["params_file"]] if given["params_file"] else [])],
             ros_arguments=["--log-level", given["log_level"]],
             output="screen",

@@ -61,7 +61,7 @@ def start(what: str, command: Sequence[str], logs: Path, mode: str = "w") -> sub
     with (logs / f"{what}.log").open(mode) as file:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=single,
-            start_new_session=True, preexec_fn=_end_with_parent,
+            start_new_session=True, preexec_fn=end_with_parent,
         )  # fmt: skip
 
 
@@ -76,8 +76,9 @@ def end(child: subprocess.Popen) -> None:
             child.wait()
 
 
-def _end_with_parent() -> None:
-    """Linux ends this process when its parent dies (prctl(2)); elsewhere an orphan has to be ended by hand."""
+def end_with_parent() -> None:
+    """From now on Linux asks this process to end (SIGTERM) when its parent has ended, however that came (prctl(2)); elsewhere an
+    orphan has to be ended by hand."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

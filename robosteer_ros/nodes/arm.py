@@ -76,10 +76,12 @@ class ArmNode(RigNode):
 
     def activate(self) -> None:
         self._active = True
-        self.running.callback(setattr, self, "_active", False)
-        self.running.callback(self._come_to_rest)
         self._teller.start()
+        # At the end everything is refused at once, and states are told until the arm is at rest: a policy that ends at the same
+        # moment must not wait for what does not come, least of all where it holds the lab's time.
         self.running.callback(self._teller.stop)
+        self.running.callback(self._come_to_rest)
+        self.running.callback(setattr, self, "_active", False)
         beat = self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
         self.running.callback(self.destroy_timer, beat)
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig, load_rig
+from robosteer_core.runtime.lab_processes import end_with_parent
 from robosteer_ros import ros
 from robosteer_ros.ros import (
     ExternalShutdownException,
@@ -25,6 +26,9 @@ from robosteer_ros.ros import (
 
 THREADS = 4
 """A stop must come through while another service is at work."""
+
+END_WITH_PARENT = "--end-with-parent"
+"""The process ends with the one that has started it, also where that was killed; launch files say so."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -74,8 +78,8 @@ class RigNode(LifecycleNode):
 
     def close(self) -> None:
         """End everything, whatever the state."""
-        self.running.close()
-        self.resources.close()
+        with self.resources:
+            self.running.close()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         def configure() -> None:
@@ -129,7 +133,8 @@ class RigNode(LifecycleNode):
 
 
 def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
-    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused.
+    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused, 1 where
+    a node says that it could not end in order.
 
     Callbacks run in threads of their own from the beginning to the end: what a transition waits for arrives, and a node that
     closes may still ask others. So signals are ours, not the context's: what they end is closed before it.
@@ -137,6 +142,8 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
     ros.init(signal_handler_options=SignalHandlerOptions.NO)
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
+    if END_WITH_PARENT in sys.argv:
+        end_with_parent()
     nodes: list[RigNode] = []
     executor = MultiThreadedExecutor(num_threads=THREADS)
     ended, trouble = threading.Event(), []
@@ -174,7 +181,11 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
     finally:
         _ignore_signals()
         for node in reversed(nodes):
-            node.close()
+            try:
+                node.close()
+            except UserError as error:
+                node.get_logger().error(str(error))
+                code = 1
         executor.shutdown()
         if spinning.ident is not None:
             spinning.join()

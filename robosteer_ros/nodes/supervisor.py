@@ -11,9 +11,11 @@ from contextlib import suppress
 
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
+from robosteer_core.runtime.lab_processes import end_with_parent
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings, processes_of
 from robosteer_ros.node_process import NodeProcess, WatchedProcess
+from robosteer_ros.nodes.rig_node import END_WITH_PARENT
 from robosteer_ros.participant import spinning
 from robosteer_ros.qos import LATCHED
 from robosteer_ros.ros import (
@@ -207,6 +209,8 @@ def main() -> None:
         sys.exit(2)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.hurry() if supervisor.asked_to_end.is_set() else supervisor.asked_to_end.set())
+    if END_WITH_PARENT in sys.argv:
+        end_with_parent()
     with spinning(supervisor):
         supervisor.begin()
         supervisor.open()

@@ -80,6 +80,20 @@ def test_a_node_of_the_package_starts_and_waits_to_be_configured(tmp_path, new_r
         assert "ROS 2 by rclpy" in printed()
 
 
+def test_a_launch_that_is_killed_leaves_no_process_behind(tmp_path, new_rig):
+    rig = new_rig(nodes=["arm", "teleop"])
+    with launched(tmp_path, "bringup.launch.py", f"rig:={rig}", "namespace:=cell") as printed:
+        until(lambda text: "arm: active" in text, printed)
+        launch = int(subprocess.run(["pgrep", "-f", f"ros2 launch.*{rig}"], capture_output=True, text=True).stdout.split()[0])
+        others = {int(pid) for pid in re.findall(r"process started with pid \[(\d+)\]", printed())}
+        assert len(others) == 5, "the lab's two, arm, teleop, supervisor"
+        os.kill(launch, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while left := [pid for pid in others if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.2)
+
+
 def test_the_graph_of_the_lab_comes_up_and_goes_down(tmp_path, new_rig):
     """Every node is active; one that is killed comes back and is activated again."""
     names = ("front_camera", "wrist_camera", "arm", "gripper", "teleop", "recorder", "policy")
