@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from robosteer_ros.hardware.arm.controller import Report
+from robosteer_ros.hardware.arm.journal import Report
 
 #: Reports that wait to be published, at most; a publisher that is farther behind leaves out the oldest.
 LONGEST_QUEUE = 200

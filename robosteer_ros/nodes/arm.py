@@ -16,7 +16,8 @@ from robosteer_ros import qos
 from robosteer_ros.arm_commands import ChunkJoiner, SteadyCommands
 from robosteer_ros.hardware.arm import desk
 from robosteer_ros.hardware.arm.bindings import open_arm
-from robosteer_ros.hardware.arm.controller import ArmController, Report
+from robosteer_ros.hardware.arm.controller import ArmController
+from robosteer_ros.hardware.arm.journal import Report
 from robosteer_ros.hardware.gripper import GripperDriver
 from robosteer_ros.messages import Stamps, chunk_of
 from robosteer_ros.nodes.gripper import GripperNode

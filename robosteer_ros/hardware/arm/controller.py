@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
@@ -19,49 +13,23 @@ from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import Clock
 from robosteer_core.runtime.executor import SetPoint
 from robosteer_core.runtime.limits import Limits, Refusal, malformation
-from robosteer_core.runtime.observation import ArmState
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_core.runtime.session import LoopStatistics, TrackingSession
 from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+from robosteer_ros.hardware.arm.journal import Journal, Report
+from robosteer_ros.hardware.arm.requests import Request, Requests
 from robosteer_ros.hardware.gripper import GripperDriver
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S = 8.0
 IDLE_PERIOD_S = 0.005
 FAULT_PERIOD_S = 0.1
 LOST_AFTER_READS = 3
 REST_PERIOD_S = 0.005
-MODE_LOG_LENGTH = 200
 #: Why a motion ends that somebody has ended.
 ASKED = "asked to stop"
 #: With no set-points sent, a state is told so often at most, s of wall time.
 REST_STATE_PERIOD_S = 0.02
-
-
-@dataclass
-class _Request:
-    name: str
-    commander: object
-    done: threading.Event = field(default_factory=threading.Event)
-    error: str | None = None
-    abandoned: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the controller tells as it goes: `state` and `wrench` (6,) [N, Nm] of one instant, None where only what is said
-    of the arm has changed; `motion` that runs, `error` why it is in fault or was stopped, `commander` that tracks, each None
-    where there is none; `latched` after a stop, until a recovery."""
-
-    stamp_ns: int
-    mode: str
-    motion: str | None
-    error: str | None
-    commander: object | None
-    latched: bool
-    state: ArmState | None = None
-    wrench: np.ndarray | None = None
 
 
 class ArmController:
@@ -79,63 +47,36 @@ class ArmController:
         self, rig: Rig, driver: ArmDriver, gripper: GripperDriver, open_clock: Callable[[], Clock], now_ns: Callable[[], int],
         tell: Callable[[Report], None] = lambda report: None,
     ) -> None:  # fmt: skip
-        self._tell, self._told_s = tell, 0.0
-        self._rig, self._driver, self._gripper, self._open_clock, self._now_ns = rig, driver, gripper, open_clock, now_ns
-        self._requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
-        self._stopping = threading.Lock()
-        self._stop_asked = self._latched = False
+        self._rig, self._driver, self._gripper, self._open_clock = rig, driver, gripper, open_clock
+        self._requests = Requests()
+        self._journal = Journal(tell, now_ns, self._requests)
         self._closing = False
-        self._motion: str | None = None
-        self._mode = "idle"
-        self._error: str | None = None
-        self._modes: deque[dict] = deque(maxlen=MODE_LOG_LENGTH)
         self._session: TrackingSession | None = None
-        self._commander: object | None = None
         self._statistics = LoopStatistics()
         self._last_chunk_ns: int | None = None
         self._unread = 0
         self._set_reading(self._first_reading())
-        self._enter("idle", "connected")
+        self._journal.enter("idle", "connected")
         if rig.limits.off_nothing_protects_the_arm:
             logger.warning("THE LIMITS ARE OFF (off_nothing_protects_the_arm in rig %s): nothing keeps a command from the arm", rig.name)
 
     # What other threads call.
 
-    def request(self, name: str, commander: object) -> None:
+    def request(self, name: str, commander: str | None) -> None:
         """Carry out `start`, `release`, `home`, `guide` or `recover` for `commander`. Raises UserError saying why not.
 
         `start` and `home` return once begun, `guide` and `recover` when they are done. `release` returns once it is certain
         that the next tick of the loop begins to stop: it must not wait for robot time, which the caller may be holding.
         """
-        with self._stopping:
-            if name == "release":
-                self._stop_asked = self._motion is not None
-                return
-            if self._latched and name not in ("recover", "guide"):
-                raise UserError(f"the arm was stopped and stays so until it is recovered: look why, then recover it before it may {name}")
-            if self._motion is not None:
-                raise UserError(f"the arm is moving ({self._motion}): stop it and let it rest before it may {name}")
-            # From here on a stop is one of this motion, although it has not begun.
-            self._motion = f"about to {name}"
-        request = _Request(name, commander)
-        self._requests.put(request)
-        if not request.done.wait(REQUEST_TIMEOUT_S):
-            # What nobody waits for any more must not happen later.
-            request.abandoned = True
-            self.request("release", commander)
-            raise UserError(
-                f"the arm did not {name} within {REQUEST_TIMEOUT_S:.0f} s; in the lab, time may be held by another "
-                "participant: reset with hold, or leave the clock, before asking the arm to move"
-            )
-        if request.error is not None:
-            raise UserError(request.error)
+        if name == "release":
+            self._requests.release()
+        else:
+            self._requests.ask(name, commander)
 
     def stop(self) -> None:
         """Stop, whoever commands; as `release` certain at once. Until a `recover` nothing may start."""
-        with self._stopping:
-            self._latched = True
-            self._stop_asked = self._motion is not None
-        self._tell(self._report(self._time_ns()))
+        self._requests.stop()
+        self._journal.tell()
 
     def look(self) -> None:
         """Tell the state of now, too, beside those of the set-points; where nothing tracks, states come by themselves."""
@@ -145,10 +86,10 @@ class ArmController:
             except ArmFault:
                 # The motion has ended, which the loop finds out at its next tick; the asker may be holding that back.
                 reading = self._reading
-            self._tell_state(reading, self._time_ns())
+            self._tell_state(reading, self._journal.time_ns())
 
     def submit(
-        self, chunk: ActionChunk | None, commander: object, refused: Callable[[str], None] = lambda words: None,
+        self, chunk: ActionChunk | None, commander: str, refused: Callable[[str], None] = lambda words: None,
         moves_gripper: bool = True,
     ) -> str | None:  # fmt: skip
         """Hand a chunk (or with None the assertion of the last one) to the next tick.
@@ -168,14 +109,14 @@ class ArmController:
         session.submit(chunk, refused, moves_gripper)
         return None
 
-    def require_commander(self, commander: object) -> TrackingSession:
+    def require_commander(self, commander: str) -> TrackingSession:
         """What `commander` moves the arm by. Raises UserError where nothing tracks, or another one commands."""
         session = self._session
         if session is None:
-            raise UserError(f"the arm is {self._mode}{f' ({self._why})' if self._why else ''}: start it first")
-        if commander != self._commander:
-            other = f" ({self._commander})" if isinstance(self._commander, str) else ""
-            raise UserError(f"another process commands the arm{other}")
+            why = self._journal.why
+            raise UserError(f"the arm is {self._journal.mode}{f' ({why})' if why else ''}: start it first")
+        if commander != self._journal.commander:
+            raise UserError(f"another process commands the arm ({self._journal.commander})")
         return session
 
     def refuse(self, refusal: Refusal) -> str:
@@ -186,7 +127,7 @@ class ArmController:
     @property
     def setpoint(self) -> SetPoint:
         """The last set-point that went to the arm. Raises UserError where nothing tracks."""
-        return self.require_commander(self._commander).setpoint
+        return self.require_commander(self._journal.commander).setpoint
 
     def move_gripper(self, opening: float) -> None:
         """Begin to open or to close the hand while nobody tracks. Raises UserError where somebody does, or it cannot."""
@@ -198,10 +139,10 @@ class ArmController:
         """Mode, error, loop statistics, limit interventions, gripper and the log of mode changes; plain types."""
         statistics, session = self._statistics, self._session
         return {
-            "mode": self._mode,
-            "motion": self._motion,
-            "latched": self._latched,
-            "last_error": self._error,
+            "mode": self._journal.mode,
+            "motion": self._requests.motion,
+            "latched": self._requests.latched,
+            "last_error": self._journal.error,
             "robot_mode": self._reading.robot_mode,
             "success_rate": self._reading.success_rate,
             "setpoints": statistics.setpoints,
@@ -213,13 +154,13 @@ class ArmController:
             "interventions": dict(statistics.interventions),
             "last_chunk_ns": session.last_chunk_ns if session else self._last_chunk_ns,
             "gripper": self._gripper.status(),
-            "modes": list(self._modes),
+            "modes": list(self._journal.modes),
         }
 
     def close(self) -> None:
         """Let `run` bring the arm to rest and return. May be called by a signal handler: takes no lock."""
         self._closing = True
-        self._stop_asked = True
+        self._requests.stop_asked = True
 
     # The thread of control.
 
@@ -237,37 +178,36 @@ class ArmController:
         raise UserError(f"the robot at {self._rig.arm.address} is connected but sends no state: {silence}")
 
     def _idle(self) -> None:
-        try:
-            self._carry_out(self._requests.get(timeout=IDLE_PERIOD_S))
-        except queue.Empty:
-            pass
+        request = self._requests.next(IDLE_PERIOD_S)
+        if request is not None:
+            self._carry_out(request)
         try:
             reading = self._driver.read()
             self._set_reading(reading)
             self._unread = 0
             if reading.robot_mode == "Reflex":
-                self._fault(ArmFault(f"{reading.errors}: the robot has stopped with this error while nothing moved"))
+                self._journal.fault(ArmFault(f"{reading.errors}: the robot has stopped with this error while nothing moved"))
         except ArmFault as fault:
             # A robot at rest that falls silent for a second is no danger yet; one that stays silent is lost.
             self._unread += 1
             if self._unread == 1:
                 logger.warning("no state of the robot: %s", fault)
             if self._unread >= LOST_AFTER_READS:
-                self._fault(fault)
+                self._journal.fault(fault)
             time.sleep(FAULT_PERIOD_S)
 
-    def _carry_out(self, request: _Request) -> None:
+    def _carry_out(self, request: Request) -> None:
         """Do what is asked, to its end; the request is answered when it has begun, or cannot begin."""
         try:
             if request.abandoned:
                 return
             if request.name == "recover":
                 self._driver.recover()
-                self._error, self._latched = None, False
-                self._enter("idle", "recovered")
-            elif self._mode == "fault":
+                self._journal.error, self._requests.latched = None, False
+                self._journal.enter("idle", "recovered")
+            elif self._journal.mode == "fault":
                 raise UserError(
-                    f"the arm is in fault ({self._error}): look why, then recover it before it may {request.name}: "
+                    f"the arm is in fault ({self._journal.error}): look why, then recover it before it may {request.name}: "
                     f"`robosteer arm recover --rig {self._rig.name}`"
                 )
             elif request.name == "start":
@@ -280,7 +220,7 @@ class ArmController:
                 raise UserError(f"unknown request {request.name!r}; known are start, release, home, guide, recover")
         except (UserError, ArmFault) as error:
             if request.done.is_set():
-                self._fault(error)
+                self._journal.fault(error)
             request.error = str(error)
         finally:
             if request.done.is_set() or self._driver.moving:
@@ -291,25 +231,13 @@ class ArmController:
                 self._come_to_rest()
                 request.done.set()
 
-    def _begin(self, motion: str) -> None:
-        """The last moment before something moves. Raises UserError where a stop was asked for meanwhile."""
-        with self._stopping:
-            if self._stop_asked:
-                raise UserError(f"a stop was asked for before the arm began to move ({motion})")
-            self._motion = motion
-
-    def _release(self) -> None:
-        with self._stopping:
-            self._motion, self._stop_asked = None, False
-        self._tell(self._report(self._time_ns()))
-
-    def _go_home(self, request: _Request) -> None:
-        self._begin("home")
+    def _go_home(self, request: Request) -> None:
+        self._requests.begin("home")
         self._driver.begin_home()
-        self._enter("idle", "going home")
+        self._journal.enter("idle", "going home")
         request.done.set()
 
-    def _track(self, request: _Request) -> None:
+    def _track(self, request: Request) -> None:
         """Begin tracking, answer the request, and send set-points until a stop, a fault or the watchdog."""
         reading = self._driver.read()
         if reading.robot_mode not in ("Idle", "Move"):
@@ -321,7 +249,7 @@ class ArmController:
         if not limits.inside(reading.end_effector) and not self._rig.limits.off_nothing_protects_the_arm:
             place = ", ".join(f"{value:.3f}" for value in reading.end_effector.position)
             raise UserError(f"the end effector is at ({place}) m, outside the rig's workspace; guide it inside, or go home")
-        self._begin("track")
+        self._requests.begin("track")
         self._driver.begin_tracking(reading.end_effector)
         try:
             # Only now: to begin, the binding reads a new state of the robot, and none comes while we hold lab time.
@@ -336,11 +264,11 @@ class ArmController:
             ending.callback(self._gripper.end)
             ending.callback(self._forget_session)
             now_ns, opening = clock.now_ns(), self._gripper.begin()
+            self._journal.commander = request.commander
             self._session = TrackingSession(
                 self._rig, self._driver, self._gripper, reading, opening, now_ns, self._statistics
             )
-            self._commander = request.commander
-            self._enter("tracking", "started", now_ns)
+            self._journal.enter("tracking", "started", now_ns)
             self._tell_state(reading, now_ns)
             request.done.set()
             self._send_setpoints(clock, self._session)
@@ -350,90 +278,49 @@ class ArmController:
         while True:
             due_ns = next_tick_ns(now_ns, self._rig.rates.setpoint_hz)
             now_ns = clock.sleep_until_ns(due_ns)
-            if self._stop_asked:
+            if self._requests.stop_asked:
                 session.end(ASKED)
             self._reading = reading = session.tick(now_ns, due_ns)
             asked = session.ending == ASKED and session.mode == "stopped"
             mode = "idle" if asked else session.mode
-            if mode != self._mode:
+            if mode != self._journal.mode:
                 age_ms = (now_ns - session.fresh_ns) / 1e6
                 silent = "fresh set-points" if mode == "tracking" else f"no set-point for {age_ms:.0f} ms"
-                self._enter(mode, session.ending or silent, now_ns)
+                self._journal.enter(mode, session.ending or silent, now_ns)
             self._tell_state(reading, now_ns)
             if session.mode == "stopped":
                 return
 
     def _forget_session(self) -> None:
         self._last_chunk_ns = self._session.last_chunk_ns if self._session else None
-        self._session, self._commander = None, None
+        self._session, self._journal.commander = None, None
 
     def _come_to_rest(self) -> None:
         """Wait until no motion runs; a stop that is asked for ends the way home, too."""
         try:
             while self._driver.moving:
-                if self._stop_asked and self._motion == "home":
-                    self._motion = "stop"
+                if self._requests.stop_asked and self._requests.motion == "home":
+                    self._requests.motion = "stop"
                     self._driver.begin_stop()
                 with suppress(ArmFault):  # Why a motion ended is told by raise_fault.
                     self._set_reading(self._driver.read())
                 time.sleep(REST_PERIOD_S)
             self._driver.raise_fault()
         except ArmFault as fault:
-            if self._mode == "fault" and str(fault) not in self._error:
-                # The binding tells later than we have seen that something is wrong, but in the robot's words.
-                self._error = f"{fault}; {self._error}"
-            self._fault(fault)
+            self._journal.explain_fault(fault)
         finally:
-            self._release()
-
-    def _fault(self, fault: Exception) -> None:
-        if self._mode != "fault":
-            self._error = str(fault)
-            self._enter("fault", self._error)
-
-    def _enter(self, mode: str, reason: str, now_ns: int | None = None) -> None:
-        stamp_ns = self._time_ns() if now_ns is None else now_ns
-        self._modes.append({"stamp_ns": stamp_ns, "mode": mode, "reason": reason})
-        self._mode = mode
-        level = logging.ERROR if mode == "fault" else logging.INFO
-        logger.log(level, "arm %s at %.3f s: %s", mode, stamp_ns / 1e9, reason)
-        self._tell(self._report(stamp_ns))
-
-    def _time_ns(self) -> int:
-        """Now; where the lab's clock is gone, the last time that is known: a fault must be reported all the same."""
-        try:
-            return self._now_ns()
-        except UserError:
-            return self._modes[-1]["stamp_ns"] if self._modes else 0
+            self._requests.at_rest()
+            self._journal.tell()
 
     def _set_reading(self, reading: Reading) -> None:
         self._reading = reading
-        if time.monotonic() >= self._told_s + REST_STATE_PERIOD_S:
-            self._tell_state(reading, self._time_ns())
+        if self._journal.since_state_s >= REST_STATE_PERIOD_S:
+            self._tell_state(reading, self._journal.time_ns())
 
     def _tell_state(self, reading: Reading, stamp_ns: int) -> None:
-        self._told_s = time.monotonic()
-        state = self._arm_state(reading, stamp_ns, self._mode, self._session)
-        self._tell(replace(self._report(stamp_ns), state=state, wrench=reading.wrench))
-
-    @property
-    def _why(self) -> str | None:
-        """Why the arm is in fault, or was stopped."""
-        return self._error or (self._modes[-1]["reason"] if self._mode == "stopped" else None)
-
-    def _report(self, stamp_ns: int) -> Report:
-        return Report(stamp_ns, self._mode, self._motion, self._why, self._commander, self._latched)
-
-    def _arm_state(self, reading: Reading, stamp_ns: int, mode: str, session: TrackingSession | None) -> ArmState:
-        return ArmState(
-            stamp_ns=stamp_ns,
-            measured=reading.end_effector,
-            commanded=session.commanded if session else reading.end_effector,
-            joint_positions=reading.joint_positions,
-            force=np.asarray(reading.force),
-            gripper=self._gripper.opening,
-            mode=mode,
-        )
+        session = self._session
+        commanded = session.commanded if session else reading.end_effector
+        self._journal.tell_state(reading, commanded, self._gripper.opening, stamp_ns)
 
 
 def next_tick_ns(now_ns: int, hz: float) -> int:
