@@ -50,15 +50,17 @@ def plot_success_by_parameters(rows: Sequence[Trained], path: Path, title: str =
     figure = Figure(figsize=(7.6, 4.2), dpi=200, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    for row in rows:
+    for number, row in enumerate(sorted(rows, key=lambda row: row.parameters)):
         rate, place = SuccessRate(successes=row.successes, trials=row.trials), row.parameters or nothing
         low, high = rate.wilson_95
         colour = COLOURS["steered"] if row.ours else OTHER_COLOUR
         axes.errorbar(place, rate.rate, yerr=[[rate.rate - low], [high - rate.rate]], color=INK, capsize=4, linewidth=1.2, zorder=2)
         axes.scatter(place, rate.rate, s=64, color=colour, edgecolor="white", linewidth=1, zorder=3)
         right = row.parameters < most or len(counts) < 2  # the last one's text would leave the picture
-        axes.annotate(f"{row.name}\n{row.successes}/{row.trials}", (place, rate.rate), (8 if right else -8, 7), textcoords="offset points",
-                      fontsize=8, color=INK, ha="left" if right else "right", fontweight="bold" if row.ours else "normal")  # fmt: skip
+        above = number % 2 == 0  # neighbours may be as good as each other
+        axes.annotate(f"{row.name}\n{row.successes}/{row.trials}", (place, rate.rate), (8 if right else -8, 7 if above else -7), fontsize=8,
+                      textcoords="offset points", color=INK, ha="left" if right else "right", va="bottom" if above else "top",
+                      fontweight="bold" if row.ours else "normal")  # fmt: skip
     axes.set_xlim(nothing / 1.6 if len(counts) < len(rows) else least / 2, most * (4 if most > least else 10))
     if len(counts) < len(rows):
         axes.axvline(least / 2.6, color=GRID, linewidth=1)
