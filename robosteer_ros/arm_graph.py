@@ -212,7 +212,7 @@ class GraphArm:
         for client in self._clients.values():
             if not client.wait_for_service(max(0.0, deadline - time.monotonic())):
                 raise UserError(
-                    f"no arm node answers at {client.srv_name}; start it with `robosteer up "
+                    f"no arm node answers at {client.service_name}; start it with `robosteer up "
                     f"{self._rig.name}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.name} -p autostart:=true`"
                 )
         with self._news:

@@ -30,7 +30,7 @@ def call(client, request, timeout_s: float):
     """The response of a service whose client's node is spun by another thread. Raises UserError where none comes in time."""
     response = client.call(request, timeout_s)
     if response is None:
-        raise UserError(f"{client.srv_name} did not answer within {timeout_s:.0f} s; look at the log of its node")
+        raise UserError(f"{client.service_name} did not answer within {timeout_s:.0f} s; look at the log of its node")
     return response
 
 

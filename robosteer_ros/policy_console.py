@@ -88,5 +88,5 @@ class PolicyConsole:
     def _found(self, name: str):
         client = self._clients[name]
         if not client.wait_for_service(ANSWER_TIMEOUT_S):
-            raise UserError(f"nobody serves {client.srv_name}: the policy node is not there; with --policy it is started")
+            raise UserError(f"nobody serves {client.service_name}: the policy node is not there; with --policy it is started")
         return client

@@ -48,7 +48,7 @@ class Console:
         """Set the recorder's session. Raises UserError in its words."""
         for client in (self._parameters, *self._services.values()):
             if not client.wait_for_service(DISCOVERY_TIMEOUT_S):
-                raise UserError(f"no recorder answers at {client.srv_name}; see its log, or `robosteer node list`")
+                raise UserError(f"no recorder answers at {client.service_name}; see its log, or `robosteer node list`")
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in session.items()]
         response = call(self._parameters, rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), SERVICE_TIMEOUT_S)
         if not response.result.successful:

@@ -146,9 +146,9 @@ class Supervisor(Node):
         done, answer = threading.Event(), stop.call_async(std_srvs.srv.Trigger.Request())
         answer.add_done_callback(lambda _: done.set())
         if not done.wait(STOP_TIMEOUT_S):
-            self.get_logger().error(f"{stop.srv_name} has not answered within {STOP_TIMEOUT_S:g} s; going on to end its process")
+            self.get_logger().error(f"{stop.service_name} has not answered within {STOP_TIMEOUT_S:g} s; going on to end its process")
         elif not answer.result().success:
-            self.get_logger().error(f"{stop.srv_name}: {answer.result().message}")
+            self.get_logger().error(f"{stop.service_name}: {answer.result().message}")
 
     def _hear(self, message: _Log) -> None:
         if message.level >= LoggingSeverity.ERROR:

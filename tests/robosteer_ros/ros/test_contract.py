@@ -430,7 +430,7 @@ def test_names_follow_namespace_and_remaps(join):
     assert node.create_publisher(String, "chatter", 1).topic_name == "/cell/talk"
     assert node.create_publisher(String, "~/private", 1).topic_name == "/open"
     assert node.create_publisher(String, "/absolute", 1).topic_name == "/absolute"
-    assert node.create_client(std_srvs.srv.Empty, "~/own").srv_name in ("~/own", "/cell/renamed/own")
+    assert node.create_client(std_srvs.srv.Empty, "~/own").service_name == "/cell/renamed/own"
     node.destroy_node()
 
 
