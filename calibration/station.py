@@ -17,7 +17,7 @@ STATIONS_GROUP = "robosteer.stations"
 
 
 class Arm(Protocol):
-    """What is used of `robosteer_ros.arm_graph.GraphArm`."""
+    """What is used of `robosteer_ros.graph.arm_link.GraphArm`."""
 
     def state(self) -> ArmState: ...
     def send(self, chunk: ActionChunk) -> None: ...

@@ -16,7 +16,7 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_processes import private_rig
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings
-from robosteer_ros.participant import spinning
+from robosteer_ros.graph.participant import spinning
 from robosteer_ros.ros import Node, rcl_interfaces
 from robosteer_ros.up import bring_up
 

@@ -13,9 +13,8 @@ from robosteer_core.runtime.executor import SetPoint
 from robosteer_core.runtime.limits import MAX_LEAD_NS, Refusal
 from robosteer_core.runtime.pose import Pose
 from robosteer_core.runtime.quaternion import turn, turned
-from robosteer_ros.messages import base_frame, pose_of
+from robosteer_ros.graph.messages import base_frame, pose_of
 from robosteer_ros.ros import geometry_msgs, std_msgs
-
 
 #: So many halves of chunks wait for their other half.
 PENDING = 32

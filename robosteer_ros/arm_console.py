@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros import ros
-from robosteer_ros.participant import spinning, trigger
+from robosteer_ros.graph.participant import spinning, trigger
 from robosteer_ros.ros import std_srvs
 
 FOUND_WITHIN_S = 5.0

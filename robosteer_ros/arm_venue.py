@@ -20,8 +20,8 @@ from robosteer_core.runtime.lab_processes import lab_runs, private_rig, write_ri
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings
-from robosteer_ros.participant import spinning
-from robosteer_ros.station import GraphStation
+from robosteer_ros.graph.participant import spinning
+from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.up import bring_up
 
 logger = logging.getLogger(__name__)

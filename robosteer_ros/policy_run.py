@@ -19,7 +19,7 @@ from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import PolicyRunner, RunStatistics
-from robosteer_ros.station import GraphStation
+from robosteer_ros.graph.station import GraphStation
 
 logger = logging.getLogger(__name__)
 

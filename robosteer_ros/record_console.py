@@ -14,11 +14,11 @@ from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings
+from robosteer_ros.graph.messages import Stamps
+from robosteer_ros.graph.participant import call, spinning, trigger
+from robosteer_ros.graph.qos import EVERY_LATCHED
 from robosteer_ros.hardware.teleop.keys import Keys
-from robosteer_ros.messages import Stamps
 from robosteer_ros.nodes.rig_node import THREADS
-from robosteer_ros.participant import call, spinning, trigger
-from robosteer_ros.qos import EVERY_LATCHED
 from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 from robosteer_ros.steering import RecordingStatus
 from robosteer_ros.up import RunningGraph, bring_up

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from robosteer_core.runtime.lab_link import LabLink
-    from robosteer_ros.policy_console import PolicyConsole
-    from robosteer_ros.run_log import RunLog
+    from robosteer_ros.graph.policy_console import PolicyConsole
+    from robosteer_ros.logs.run_log import RunLog
 
 #: Wall seconds between two lines where there is no terminal.
 LINE_PERIOD_S = 2.0
@@ -54,9 +54,9 @@ def run(
     from robosteer_core.runtime.lab_link import LabLink
     from robosteer_ros import ros
     from robosteer_ros.bringup import GraphSettings
-    from robosteer_ros.participant import spinning
-    from robosteer_ros.policy_console import PolicyConsole
-    from robosteer_ros.run_log import RunLog
+    from robosteer_ros.graph.participant import spinning
+    from robosteer_ros.graph.policy_console import PolicyConsole
+    from robosteer_ros.logs.run_log import RunLog
     from robosteer_ros.up import bring_up
 
     config, words = load_rig(rig), instruction or task

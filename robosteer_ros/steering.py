@@ -8,7 +8,7 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.teleop_link import EVENTS
-from robosteer_ros.messages import Stamps, report, values_of
+from robosteer_ros.graph.messages import Stamps, report, values_of
 from robosteer_ros.ros import diagnostic_msgs, sensor_msgs, std_msgs
 
 #: The buttons of `teleop/command`, in order: the enabling switch, the operator's decisions, and whether the arm was told.

@@ -68,8 +68,8 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
     from robosteer_ros import ros
     from robosteer_ros.bringup import processes_of
+    from robosteer_ros.graph.participant import spinning
     from robosteer_ros.nodes.supervisor import Supervisor
-    from robosteer_ros.participant import spinning
 
     rig = load_rig(settings.rig)
     wanted = processes_of(rig, settings)

@@ -11,15 +11,15 @@ from robosteer_core.errors import UserError
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import clock_reader, rig_clock
 from robosteer_core.runtime.limits import MAX_POSES, Refusal
-from robosteer_ros import arm_messages as wire
-from robosteer_ros import qos
 from robosteer_ros.arm_commands import ChunkJoiner, SteadyCommands
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph import qos
+from robosteer_ros.graph.messages import Stamps, chunk_of
 from robosteer_ros.hardware.arm import desk
 from robosteer_ros.hardware.arm.bindings import open_arm
 from robosteer_ros.hardware.arm.controller import ArmController
 from robosteer_ros.hardware.arm.journal import Report
 from robosteer_ros.hardware.gripper import GripperDriver
-from robosteer_ros.messages import Stamps, chunk_of
 from robosteer_ros.nodes.gripper import GripperNode
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.nodes.rig_node import main as run

@@ -8,13 +8,13 @@ from pathlib import Path
 from robosteer_core.camera_calibration import CameraCalibration, StaticTransform, camera_calibration, frames
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera
-from robosteer_ros.camera_feed import CameraFeed
-from robosteer_ros.camera_link import segment_of
-from robosteer_ros.image_topics import ImageTopics
-from robosteer_ros.messages import report
+from robosteer_ros.graph.camera_feed import CameraFeed
+from robosteer_ros.graph.camera_link import segment_of
+from robosteer_ros.graph.image_topics import ImageTopics
+from robosteer_ros.graph.messages import report
+from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.nodes.rig_node import RigNode
-from robosteer_ros.qos import DIAGNOSTICS, LATCHED
 from robosteer_ros.ros import Clock, ClockType, QoSProfile, diagnostic_msgs, geometry_msgs, std_msgs, tf2_msgs
 
 _REPORT_S = 1.0

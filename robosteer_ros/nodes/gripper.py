@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robosteer_core.errors import UserError
-from robosteer_ros import arm_messages as wire
-from robosteer_ros import qos
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph import qos
+from robosteer_ros.graph.messages import report
 from robosteer_ros.hardware.arm.controller import ArmController
-from robosteer_ros.messages import report
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.ros import diagnostic_msgs, std_msgs
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.trial_policy import PolicySpec, TrialPolicy, load_trial_policy
-from robosteer_ros.qos import LATCHED
-from robosteer_ros.station import GraphStation
-from robosteer_ros.messages import report
+from robosteer_ros.graph.messages import report
+from robosteer_ros.graph.qos import LATCHED
+from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.nodes.rig_node import main as run_process
 from robosteer_ros.policy_run import Outcome, PolicyRun, Wishes

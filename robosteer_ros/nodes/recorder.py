@@ -13,11 +13,12 @@ from pathlib import Path
 from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
-from robosteer_ros.episode_logs import EpisodeLogs
-from robosteer_ros.messages import Stamps
+from robosteer_ros.graph.messages import Stamps
+from robosteer_ros.graph.qos import LATCHED, STATES
+from robosteer_ros.graph.station import GraphStation
+from robosteer_ros.logs.episode_logs import EpisodeLogs
+from robosteer_ros.logs.raw_log import RawLog
 from robosteer_ros.nodes import rig_node
-from robosteer_ros.qos import LATCHED, STATES
-from robosteer_ros.raw_log import RawLog
 from robosteer_ros.record import RecordingSession, review
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
@@ -27,7 +28,6 @@ from robosteer_ros.ros import (
     sensor_msgs,
     std_srvs,
 )
-from robosteer_ros.station import GraphStation
 from robosteer_ros.steering import RecordingStatus, Steering
 
 #: Writing the end of a long episode to a slow disk; a service that waits longer says so.

@@ -14,10 +14,10 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_processes import end_with_parent
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings, processes_of
+from robosteer_ros.graph.participant import spinning
+from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.node_process import NodeProcess, WatchedProcess
 from robosteer_ros.nodes.rig_node import END_WITH_PARENT
-from robosteer_ros.participant import spinning
-from robosteer_ros.qos import LATCHED
 from robosteer_ros.ros import (
     Future,
     LoggingSeverity,

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from robosteer_core.runtime.clock import MonotonicClock, rig_clock
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.graph.arm_link import GraphArm
+from robosteer_ros.graph.messages import Stamps, report
+from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.hardware.teleop.devices import DEVICES, open_device
-from robosteer_ros.messages import Stamps, report
 from robosteer_ros.nodes import rig_node
-from robosteer_ros.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
     diagnostic_msgs,

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_processes import ROBOSTEER, private_rig
 from robosteer_ros import ros
-from robosteer_ros.participant import spinning
+from robosteer_ros.graph.participant import spinning
 from robosteer_ros.ros import SignalHandlerOptions, geometry_msgs, std_msgs, std_srvs
 
 BASE = Path(__file__).resolve().parents[2] / "robosteer_sim/pretrain/base"

@@ -122,7 +122,7 @@ class Topics:
 def reader(rig_file: str, way: str, seconds: float) -> dict:
     """One phase, in a process of its own."""
     from robosteer_ros import ros
-    from robosteer_ros.camera_link import CameraLink
+    from robosteer_ros.graph.camera_link import CameraLink
     from robosteer_ros.hardware.realsense import RealSense
     from robosteer_ros.ros import MultiThreadedExecutor, QoSProfile, geometry_msgs
 

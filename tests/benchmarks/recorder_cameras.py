@@ -111,7 +111,7 @@ def cpu_s(process: subprocess.Popen) -> float:
 def operate(rig, seconds: float, dataset: Path, recorder: subprocess.Popen) -> dict:
     """One episode: a command at every tick, as the node `teleop` would say it."""
     from robosteer_ros import ros
-    from robosteer_ros.messages import Stamps
+    from robosteer_ros.graph.messages import Stamps
     from robosteer_ros.ros import MultiThreadedExecutor, QoSProfile, sensor_msgs, std_srvs
     from robosteer_ros.steering import Steering
 

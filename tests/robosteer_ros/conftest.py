@@ -48,7 +48,7 @@ def start_node():
 def caller():
     """A node of this process with threads that spin it."""
     from robosteer_ros import ros
-    from robosteer_ros.participant import spinning
+    from robosteer_ros.graph.participant import spinning
 
     ros.init(args=["test"])
     node = ros.create_node("caller")
@@ -83,7 +83,7 @@ def arm_node(rig_file, start_lab, start_node):
 @pytest.fixture(scope="module")
 def graph_arms(arm_node, caller, rig):
     """A function that gives the arm over the graph, as one of its sources."""
-    from robosteer_ros.arm_graph import GraphArm
+    from robosteer_ros.graph.arm_link import GraphArm
 
     arms = {}
 

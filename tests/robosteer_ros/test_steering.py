@@ -7,7 +7,7 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
-from robosteer_ros.messages import Stamps
+from robosteer_ros.graph.messages import Stamps
 from robosteer_ros.steering import RecordingStatus, Steering
 
 STAMPS = Stamps(load_rig("lab"))

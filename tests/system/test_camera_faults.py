@@ -10,8 +10,8 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import CameraError
 from robosteer_core.runtime.lab_link import LabLink
+from robosteer_ros.graph.station import frames_of_now
 from robosteer_ros.hardware.realsense import RealSense
-from robosteer_ros.station import frames_of_now
 
 MS = 1_000_000
 TASK = "press the red button"

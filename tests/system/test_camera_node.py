@@ -12,12 +12,11 @@ import pytest
 
 from robosteer_core.camera_calibration import read_calibration
 from robosteer_core.cli import main
-from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import CameraError
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros import ros
-from robosteer_ros.camera_link import CameraLink
+from robosteer_ros.graph.camera_link import CameraLink
 from robosteer_ros.ros import DurabilityPolicy, QoSProfile, diagnostic_msgs, tf2_msgs
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "calibration"))  # lab_board

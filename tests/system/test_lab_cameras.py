@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 
-from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros.hardware.realsense import RealSense

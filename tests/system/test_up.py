@@ -15,9 +15,9 @@ import pytest
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros import ros
-from robosteer_ros.messages import values_of
-from robosteer_ros.participant import spinning
-from robosteer_ros.qos import LATCHED
+from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.participant import spinning
+from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.ros import diagnostic_msgs, geometry_msgs, std_srvs
 
 PATIENCE_S = 120

@@ -8,12 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from drawn_camera import FORMAT, HEIGHT, WIDTH, Lab, tick
 
-from drawn_camera import FORMAT, HEIGHT, MS, WIDTH, Lab, tick
 from robosteer_core.errors import UserError
-from robosteer_core.rig import Camera, load_rig
+from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import CameraError
 from robosteer_ros.hardware.realsense import RealSense
+
 
 @pytest.fixture
 def rig():

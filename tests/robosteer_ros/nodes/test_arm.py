@@ -19,10 +19,10 @@ from robosteer_core.runtime.chunk import integrate_deltas
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros import arm_messages as wire
-from robosteer_ros import qos
-from robosteer_ros.arm_graph import GraphArm
-from robosteer_ros.messages import Stamps, pose_message, values_of
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph import qos
+from robosteer_ros.graph.arm_link import GraphArm
+from robosteer_ros.graph.messages import Stamps, pose_message, values_of
 from robosteer_ros.ros import create_node, diagnostic_msgs, geometry_msgs, rosgraph_msgs, std_msgs, std_srvs, tf2_msgs
 
 Array = diagnostic_msgs.msg.DiagnosticArray

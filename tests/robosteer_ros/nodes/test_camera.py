@@ -6,23 +6,22 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
+from drawn_camera import FORMAT, HEIGHT, WIDTH, Lab, tick
 from PIL import Image
 
-from drawn_camera import FORMAT, HEIGHT, WIDTH, Lab, tick
 from robosteer_core.camera_calibration import CalibratedLens, write_calibration
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import CameraError
 from robosteer_ros import ros
-from robosteer_ros.camera_feed import SLOTS
-from robosteer_ros.camera_link import CameraLink
-from robosteer_ros.image_topics import camera_info, in_millimetres
-from robosteer_ros.messages import Stamps, values_of
+from robosteer_ros.graph.camera_feed import SLOTS
+from robosteer_ros.graph.camera_link import CameraLink
+from robosteer_ros.graph.image_topics import camera_info, in_millimetres
+from robosteer_ros.graph.messages import Stamps, values_of
 from robosteer_ros.nodes.camera import CameraNode
 from robosteer_ros.ros import (
     DurabilityPolicy,

@@ -10,13 +10,21 @@ import pytest
 from robosteer_core.runtime.clock import rig_clock
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros import arm_messages as wire
 from robosteer_ros import ros
-from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph.arm_link import GraphArm
+from robosteer_ros.graph.messages import Stamps, base_frame, hand_frame, pose_message
 from robosteer_ros.hardware.arm.franky_driver import FrankyDriver
-from robosteer_ros.messages import Stamps, base_frame, hand_frame, pose_message
 from robosteer_ros.nodes import arm as arm_module
-from robosteer_ros.ros import MultiThreadedExecutor, QoSProfile, builtin_interfaces, create_node, diagnostic_msgs, geometry_msgs, trajectory_msgs
+from robosteer_ros.ros import (
+    MultiThreadedExecutor,
+    QoSProfile,
+    builtin_interfaces,
+    create_node,
+    diagnostic_msgs,
+    geometry_msgs,
+    trajectory_msgs,
+)
 
 COMMANDS, PER_TICK = 10_000, 20
 MS = 1_000_000

@@ -16,7 +16,7 @@ from robosteer_core.runtime.clock import RANKS, LabClock
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
-from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.graph.arm_link import GraphArm
 from robosteer_ros.ros import Parameter, rcl_interfaces, std_srvs
 
 

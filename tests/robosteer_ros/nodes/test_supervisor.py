@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from robosteer_ros import node_process, ros
+from robosteer_ros.graph.participant import spinning
+from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.node_process import TRIES, NodeProcess
 from robosteer_ros.nodes.supervisor import Supervisor
-from robosteer_ros.participant import spinning
-from robosteer_ros.qos import LATCHED
 from robosteer_ros.ros import Parameter, SignalHandlerOptions, diagnostic_msgs, std_srvs
 
 SMALL = Path(__file__).with_name("small_node.py")

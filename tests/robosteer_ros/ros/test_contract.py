@@ -9,8 +9,8 @@ import pytest
 
 from robosteer_ros import ros
 from robosteer_ros.ros import (
-    Duration,
     DurabilityPolicy,
+    Duration,
     LifecycleNode,
     MultiThreadedExecutor,
     MutuallyExclusiveCallbackGroup,

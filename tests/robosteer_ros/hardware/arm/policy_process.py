@@ -16,8 +16,8 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import PolicyRunner
 from robosteer_ros import ros
-from robosteer_ros.arm_graph import GraphArm
-from robosteer_ros.participant import spinning
+from robosteer_ros.graph.arm_link import GraphArm
+from robosteer_ros.graph.participant import spinning
 
 #: Until the test kills this process: on a loaded machine robot time may run slowly.
 BLOCKED_S = 600

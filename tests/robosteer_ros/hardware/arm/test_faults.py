@@ -15,7 +15,7 @@ from robosteer_core.rig import load_rig
 from robosteer_core.runtime.chunk import integrate_deltas
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.lab_link import LabLink
-from robosteer_ros.arm_graph import GraphArm
+from robosteer_ros.graph.arm_link import GraphArm
 from robosteer_ros.hardware.arm.bindings import FCI_PORT, open_arm
 
 
@@ -159,6 +159,6 @@ def test_the_arms_node_carries_no_training_code(rig):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    code = "import sys, robosteer_ros.arm_graph; print('franky' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, robosteer_ros.graph.arm_link; print('franky' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

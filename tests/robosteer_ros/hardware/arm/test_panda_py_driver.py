@@ -5,12 +5,10 @@ import socket
 import threading
 from contextlib import ExitStack
 
-import numpy as np
 import pytest
 
 pytest.importorskip("panda_py", reason="panda-python is not installed: pip install -e '.[panda]'")
 
-from robosteer_core.runtime.pose import Pose  # noqa: E402
 from robosteer_ros.hardware.arm import panda_py_driver  # noqa: E402
 from robosteer_ros.hardware.arm.driver import ArmFault  # noqa: E402
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from robosteer_ros.raw_log import RawLog
+from robosteer_ros.logs.raw_log import RawLog
 
 logger = logging.getLogger(__name__)
 

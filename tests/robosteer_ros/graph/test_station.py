@@ -3,7 +3,7 @@
 import pytest
 
 from robosteer_core.rig import load_rig
-from robosteer_ros.station import oldest_frame_ns
+from robosteer_ros.graph.station import oldest_frame_ns
 
 MS = 1_000_000
 

@@ -9,12 +9,12 @@ from mcap.reader import make_reader
 
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
-from robosteer_ros.episode_logs import EpisodeLogs
-from robosteer_ros.participant import spinning
-from robosteer_ros.qos import LATCHED, STATES
-from robosteer_ros.raw_log import RawLog, topics
+from robosteer_ros.graph.participant import spinning
+from robosteer_ros.graph.qos import LATCHED, STATES
+from robosteer_ros.logs.episode_logs import EpisodeLogs
+from robosteer_ros.logs.raw_log import RawLog, topics
+from robosteer_ros.logs.run_log import RunLog
 from robosteer_ros.ros import create_node, geometry_msgs, std_msgs, tf2_msgs
-from robosteer_ros.run_log import RunLog
 
 RIG = load_rig("lab")
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from robosteer_core.errors import UserError
-from robosteer_ros.messages import values_of
-from robosteer_ros.participant import call, trigger
-from robosteer_ros.qos import LATCHED
+from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.participant import call, trigger
+from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.ros import Node, Parameter, diagnostic_msgs, parameter_value_to_python, rcl_interfaces, std_srvs
 
 #: Wall seconds: for an answer of a node at work, for loading a policy, and of silence in a run.

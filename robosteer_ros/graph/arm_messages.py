@@ -8,8 +8,8 @@ import numpy as np
 
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.observation import ArmState
+from robosteer_ros.graph.messages import Stamp, Stamps, base_frame, hand_frame, pose_message, pose_of, report, values_of
 from robosteer_ros.hardware.arm.journal import Report
-from robosteer_ros.messages import Stamp, Stamps, base_frame, hand_frame, pose_message, pose_of, report, values_of
 from robosteer_ros.ros import (
     diagnostic_msgs,
     geometry_msgs,

@@ -6,7 +6,7 @@ import pytest
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.chunk import ActionChunk
-from robosteer_ros.messages import Stamps, base_frame, chunk_messages, chunk_of
+from robosteer_ros.graph.messages import Stamps, base_frame, chunk_messages, chunk_of
 from robosteer_ros.ros import std_msgs
 
 

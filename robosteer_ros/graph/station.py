@@ -10,9 +10,9 @@ from robosteer_core.runtime.frame import CameraError, Frame
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros import ros
-from robosteer_ros.arm_graph import GraphArm
-from robosteer_ros.camera_link import CameraLink
-from robosteer_ros.participant import spinning
+from robosteer_ros.graph.arm_link import GraphArm
+from robosteer_ros.graph.camera_link import CameraLink
+from robosteer_ros.graph.participant import spinning
 from robosteer_ros.ros import Node
 
 #: A real camera's newest frame may be that many frame periods old: one of exposure and transport, one of phase.

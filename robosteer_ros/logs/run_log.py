@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robosteer_core.files import write_text
 from robosteer_core.rig import Rig
-from robosteer_ros.raw_log import RawLog
+from robosteer_ros.logs.raw_log import RawLog
 from robosteer_ros.ros import Node
 
 SUMMARY = "summary.json"

@@ -14,10 +14,10 @@ from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import clock_reader
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_core.runtime.observation import ArmState, RecentStates
-from robosteer_ros import arm_messages as wire
-from robosteer_ros.messages import Stamps, chunk_messages, values_of
-from robosteer_ros.participant import trigger
-from robosteer_ros.qos import EVERY_LATCHED, STATES
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph.messages import Stamps, chunk_messages, values_of
+from robosteer_ros.graph.participant import trigger
+from robosteer_ros.graph.qos import EVERY_LATCHED, STATES
 from robosteer_ros.ros import MutuallyExclusiveCallbackGroup, Node, diagnostic_msgs, std_srvs, trajectory_msgs
 
 DISCOVERY_TIMEOUT_S = 10.0

@@ -16,8 +16,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
-from robosteer_ros import arm_messages as wire
-from robosteer_ros.qos import DIAGNOSTICS, EVERY_LATCHED, STATES
+from robosteer_ros.graph import arm_messages as wire
+from robosteer_ros.graph.qos import DIAGNOSTICS, EVERY_LATCHED, STATES
 from robosteer_ros.ros import (
     DurabilityPolicy,
     MutuallyExclusiveCallbackGroup,

@@ -14,8 +14,8 @@ from robosteer_core.camera_calibration import CalibratedLens
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera, Rig
 from robosteer_core.runtime.frame import CameraError, Frame, Intrinsics
-from robosteer_ros.camera_link import CameraLink
-from robosteer_ros.messages import Stamps
+from robosteer_ros.graph.camera_link import CameraLink
+from robosteer_ros.graph.messages import Stamps
 from robosteer_ros.ros import LifecycleNode, qos_profile_sensor_data, sensor_msgs, std_msgs
 
 _LOOK_S = 0.1

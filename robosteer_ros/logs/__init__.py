@@ -1,0 +1,1 @@
+"""What was on the graph, as MCAP: of an episode, of a run of a policy."""
