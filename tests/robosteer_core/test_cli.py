@@ -70,7 +70,7 @@ def test_version(capsys):
 
 def test_installed_program_prints_bad_input_once_and_exits_with_2():
     program = Path(sys.executable).with_name("robosteer")
-    done = subprocess.run([program, "arm", "--rig", "moon_base"], capture_output=True, text=True)
+    done = subprocess.run([program, "arm", "status", "--rig", "moon_base"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("robosteer: no rig file") and "known rigs" in done.stderr
@@ -136,10 +136,11 @@ def test_extras_bring_the_modules_they_are_named_for(module, extra):
     assert pinned & set(distributions()[module])
 
 
-@pytest.mark.parametrize(("arguments", "hidden"), [(["sim", "serve"], "mujoco"), (["arm", "--rig", "lab"], "franky")])
+@pytest.mark.parametrize(("arguments", "hidden"), [(["sim", "serve"], "mujoco"), (["arm", "status", "--rig", "lab"], "cyclonedds")])
 def test_commands_without_their_extra_say_so(arguments, hidden):
     program = f"import sys; sys.modules[{hidden!r}] = None; from robosteer_core.cli import main; sys.exit(main({arguments!r}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    without_ros = os.environ | {"ROBOSTEER_ROS": "dds"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=without_ros)
     assert done.returncode == 2, done.stderr
     assert f"pip install -e '.[{EXTRA_OF_MODULE[hidden]}]'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,6 +10,8 @@ from operator_hand import DELTA, MS, TASK, await_stage, begin, demonstrate
 
 from robosteer_core.episodes.check import check
 from robosteer_core.episodes.reader import Dataset
+from robosteer_core.episodes.recording import FOLDER
+from robosteer_core.episodes.video import decodable_frames
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.clock import RANKS, LabClock
@@ -117,12 +119,21 @@ def test_an_episode_begins_and_ends_by_services_and_can_be_looked_at(teleop, sta
         device.close()
 
 
+def await_first_frames(videos):
+    """Until each encoder has put a frame on the disk."""
+    deadline = time.monotonic() + 60
+    while not all(any(True for _ in decodable_frames(path)) for path in videos):
+        assert time.monotonic() < deadline, "the encoders write nothing"
+        time.sleep(0.005)
+
+
 def test_a_recorder_killed_in_an_episode_leaves_the_earlier_ones_and_the_arm_at_rest(teleop, start_recorder, rig, caller, tmp_path):
     folder = tmp_path / "demonstrations"
     device = TeleopLink(rig)
     with start_recorder(folder) as process:
         demonstrate(rig, device, ticks=4, verdict="keep")
         begin(rig, device, LabLink(rig.lab.control, "test"))
+        await_first_frames([folder / FOLDER / f"{camera.name}.mkv" for camera in rig.cameras])
         process.kill()
         process.wait()
     await_stage(device, "waiting")
