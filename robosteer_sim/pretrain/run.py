@@ -6,9 +6,11 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
@@ -62,6 +64,8 @@ def _claim(path: Path, settings: dict) -> None:
     if not path.exists():
         write_json(settings, path)
     found = json.loads(path.read_text())
+    with suppress(KeyError, ValidationError):  # as rigs, not by their words: those of an older version mean the same
+        found["rig"] = Rig.model_validate(found["rig"]).model_dump(mode="json")
     differing = [f"{key} {found.get(key)!r:.40}" for key in settings if found.get(key) != settings[key]]
     if differing:
         raise UserError(f"{path.parent} holds a pretraining with another {', '.join(differing)}; choose another --work or remove it")

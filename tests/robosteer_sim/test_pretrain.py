@@ -1,5 +1,7 @@
 """Pretraining at its smallest size: one episode, four steps."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from robosteer_core.rig import load_rig
 from robosteer_core.vla.config import Normalisation, PolicyConfig
 from robosteer_core.vla.small import IMAGE_SIZE, INSTRUCTION_TOKENS, new_policy
 from robosteer_sim.pretrain import INSTRUCTIONS, OBJECTS, ROUND, collect, train
-from robosteer_sim.pretrain.run import pretrain
+from robosteer_sim.pretrain.run import _claim, pretrain
 from robosteer_sim.tasks import TASKS, paraphrases, parse
 
 
@@ -129,3 +131,16 @@ def test_a_folder_of_another_pretraining_is_refused_before_anything_is_made(tmp_
     with pytest.raises(UserError, match="another episodes 23, rig None; choose another --work"):
         pretrain(rig, tmp_path / "base", work, 24, 9, 1, 0, 1, print)
     assert [path.name for path in work.iterdir()] == ["settings.json"] and not (tmp_path / "base").exists()
+
+
+def test_the_folder_of_a_version_whose_rigs_had_another_key_goes_on(tmp_path):
+    rig, work = load_rig("lab"), tmp_path / "work"
+    work.mkdir()
+    older = rig.model_dump(mode="json")
+    older["arm"]["command_address"] = "127.0.0.1:1341"
+    (work / "settings.json").write_text(json.dumps({"episodes": 24, "seed": 0, "rig": older}))
+    _claim(work / "settings.json", {"episodes": 24, "seed": 0, "rig": rig.model_dump(mode="json")})
+    older["arm"]["address"] = "127.0.0.9"
+    (work / "settings.json").write_text(json.dumps({"episodes": 24, "seed": 0, "rig": older}))
+    with pytest.raises(UserError, match="a pretraining with another rig"):
+        _claim(work / "settings.json", {"episodes": 24, "seed": 0, "rig": rig.model_dump(mode="json")})
