@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from robosteer_core.errors import UserError
+from robosteer_core.rig import Camera
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,40 @@ class CameraStatistics:
     jumped_back: int = 0
     missed: int = 0
     unpaired: int = 0
+
+
+class FrameStream(ABC):
+    """The frames of one camera of the rig: `start`, `read` or `next` as often as wanted, `stop`; or a context manager."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+
+    @abstractmethod
+    def start(self) -> None:
+        """Raises UserError when there is no such camera."""
+
+    @abstractmethod
+    def read(self, not_before_ns: int, timeout_s: float = 5.0) -> Frame:
+        """The newest frame, once that was captured at or after `not_before_ns` on the rig's clock.
+
+        `timeout_s` is wall time. Raises CameraError when no such frame comes in time.
+        """
+
+    @abstractmethod
+    def next(self, timeout_s: float = 5.0) -> Frame:
+        """The oldest frame that this has not given yet. Raises CameraError when none comes in time."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Harmless when it is not started."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _label(self) -> str:
+        return f"camera {self._camera.name!r} ({self._camera.serial})"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera, Rig
-from robosteer_core.runtime.frame import CameraError, CameraStatistics, Frame
+from robosteer_core.runtime.frame import CameraError, CameraStatistics, Frame, FrameStream
 from robosteer_core.runtime.frame_buffer import BufferedFrame, FrameReader, graph_segment_name
 from robosteer_ros.ros import Node
 
@@ -21,15 +21,16 @@ def segment_of(camera: Camera, rig: Rig, node: Node) -> str:
     return graph_segment_name(rig, camera, node.context.get_domain_id(), node.get_namespace())
 
 
-class CameraLink:
+class CameraLink(FrameStream):
     """One camera of the rig as `robosteer_ros.hardware.realsense.RealSense` gives it, from the camera node of the domain and
-    the namespace that `node` is in: `start`, `read` or `next` as often as wanted, `stop`; or use it as a context manager.
+    the namespace that `node` is in.
 
     A reader never holds up the camera node, and goes on by itself when that is started anew. It is for one thread.
     """
 
     def __init__(self, camera: Camera, rig: Rig, node: Node) -> None:
-        self._camera, self._segment = camera, segment_of(camera, rig, node)
+        super().__init__(camera)
+        self._segment = segment_of(camera, rig, node)
         self._place = f"ROS domain {node.context.get_domain_id()}, namespace {node.get_namespace()}"
         self._command = (
             "robosteer up, or python -m robosteer_ros.nodes.camera --ros-args -p rig:=RIG -p autostart:=true "
@@ -82,17 +83,6 @@ class CameraLink:
         if self._buffer is not None:
             self._buffer.close()
             self._buffer = None
-
-    def __enter__(self) -> CameraLink:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def _label(self) -> str:
-        return f"camera {self._camera.name!r} ({self._camera.serial})"
 
     def _open(self) -> FrameReader:
         return FrameReader(self._segment, f"the node of {self._label} in {self._place}", self._command)

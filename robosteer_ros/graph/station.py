@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from robosteer_core.rig import Camera, Rig, load_rig
-from robosteer_core.runtime.frame import CameraError, Frame
+from robosteer_core.runtime.frame import CameraError, Frame, FrameStream
 from robosteer_core.runtime.observation import ArmState, Observation
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_ros import ros
@@ -59,9 +59,9 @@ class GraphStation:
         return Observation(stamp_ns, self.frames(stamp_ns), arm, instruction)
 
 
-def frames_of_now(rig: Rig, cameras: Mapping[str, CameraLink], stamp_ns: int) -> dict[str, Frame]:
-    """The newest frame of each camera at `stamp_ns`, which is now; a camera is a CameraLink, or what has its `read`. Raises
-    CameraError when one has none, or, in the lab where that cannot be, one of later than now."""
+def frames_of_now(rig: Rig, cameras: Mapping[str, FrameStream], stamp_ns: int) -> dict[str, Frame]:
+    """The newest frame of each camera at `stamp_ns`, which is now. Raises CameraError when one has none, or, in the
+    lab where that cannot be, one of later than now."""
     frames = {name: camera.read(oldest_frame_ns(rig, rig.camera(name), stamp_ns)) for name, camera in cameras.items()}
     for name, frame in frames.items():
         if rig.lab is not None and frame.stamp_ns > stamp_ns:

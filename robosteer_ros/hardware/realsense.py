@@ -13,7 +13,7 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Camera, Rig
-from robosteer_core.runtime.frame import CameraError, CameraStatistics, Frame, Intrinsics
+from robosteer_core.runtime.frame import CameraError, CameraStatistics, Frame, FrameStream, Intrinsics
 from robosteer_core.runtime.frame_buffer import LAB_SERIAL
 from robosteer_ros.hardware.camera_source import CameraSource
 from robosteer_ros.hardware.lab_camera import LabCamera
@@ -37,7 +37,7 @@ class _Capture:
     frames: rs.composite_frame
 
 
-class RealSense:
+class RealSense(FrameStream):
     """One camera of the rig: `start`, `read` as often as wanted, `stop`; or use it as a context manager.
 
     A real camera is found by its serial number; `lab:<name>` is a camera of the simulated lab that `rig` describes.
@@ -48,7 +48,8 @@ class RealSense:
     def __init__(self, camera: Camera, rig: Rig | None = None, context: rs.context | None = None) -> None:
         if camera.serial.startswith(LAB_SERIAL) and rig is None:
             raise UserError(f"camera {camera.name!r} ({camera.serial}) is of a simulated lab: give its rig, too")
-        self._camera, self._rig, self._context = camera, rig, context
+        super().__init__(camera)
+        self._rig, self._context = rig, context
         self._news = threading.Condition()
         self._aligning = threading.Lock()
         self._align = rs.align(rs.stream.color)
@@ -139,17 +140,6 @@ class RealSense:
         self._pipeline.stop()
         self._source = self._newest = None
         self._waiting.clear()
-
-    def __enter__(self) -> RealSense:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def _label(self) -> str:
-        return f"camera {self._camera.name!r} ({self._camera.serial})"
 
     def _open(self) -> CameraSource:
         if self._camera.serial.startswith(LAB_SERIAL):
