@@ -42,11 +42,15 @@ class RecentStates:
     def add(self, state: ArmState) -> None:
         self._states.append(state)
 
+    @property
+    def newest(self) -> ArmState | None:
+        """None before the first."""
+        return self._states[-1] if self._states else None
+
     def nearest(self, stamp_ns: int) -> ArmState:
         """What was measured nearest to `stamp_ns`; what is commanded, and the mode, are of the newest state: actions go on from there."""
-        newest = self._states[-1]
         nearest = min(self._states, key=lambda state: abs(state.stamp_ns - stamp_ns))
-        return replace(nearest, commanded=newest.commanded, mode=newest.mode)
+        return replace(nearest, commanded=self.newest.commanded, mode=self.newest.mode)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,6 @@ class GraphArm:
         self._now_ns = clock_reader(rig)
         self._joiner = wire.StateJoiner(rig, self._stamps)
         self._news = threading.Condition()
-        self._newest: ArmState | None = None
         self._recent = RecentStates()
         self._status: dict[str, str] = {}
         self._asked: object | None = None
@@ -84,13 +83,13 @@ class GraphArm:
         else:
             self._call("look")
         with self._news:
-            recent = lambda: self._newest.stamp_ns >= oldest_ns  # noqa: E731
+            recent = lambda: self._recent.newest.stamp_ns >= oldest_ns  # noqa: E731
             if not self._news.wait_for(recent, REST_STATE_TIMEOUT_S):
                 moving = self._status["commander"] != ""
                 if moving and not self._news.wait_for(recent, ANSWER_TIMEOUT_S):
                     raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s, and it moves: is its node alive?")
             aligned = measured_at_ns is not None and self._rig.lab is None
-            state = self._recent.nearest(measured_at_ns) if aligned else self._newest
+            state = self._recent.nearest(measured_at_ns) if aligned else self._recent.newest
             # A robot that tells no more is in fault, whatever it was in when it told last.
             return replace(state, mode=self._status["mode"])
 
@@ -120,12 +119,13 @@ class GraphArm:
 
     def start(self) -> None:
         """Become the commander and begin to follow set-points, from the measured pose."""
-        before = self._newest.stamp_ns
+        before = self._recent.newest.stamp_ns
         self._call(f"{self._source}/start")
 
         def begun() -> bool:
             # States of before the start must not be taken for later ones; what ended at once has begun, too.
-            return self._newest.stamp_ns > before and (self._newest.mode != "idle" or self._status["mode"] in ("stopped", "fault"))
+            newest = self._recent.newest
+            return newest.stamp_ns > before and (newest.mode != "idle" or self._status["mode"] in ("stopped", "fault"))
 
         with self._news:
             if not self._news.wait_for(begun, ANSWER_TIMEOUT_S):
@@ -173,7 +173,6 @@ class GraphArm:
                 if topic == wire.STATUS:
                     self._status = values_of(message)
                 if (state := self._joiner.take(topic, message)) is not None:
-                    self._newest = state
                     self._recent.add(state)
                 self._news.notify_all()
 
@@ -216,7 +215,7 @@ class GraphArm:
                     f"{self._rig.name}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.name} -p autostart:=true`"
                 )
         with self._news:
-            if not self._news.wait_for(lambda: self._newest is not None, max(0.0, deadline - time.monotonic())):
+            if not self._news.wait_for(lambda: self._recent.newest is not None, max(0.0, deadline - time.monotonic())):
                 raise UserError("the arm node tells no state; is it active?")
         while self._source is not None:
             head = wire.header(self._rig, self._stamps, self._now_ns())
