@@ -22,8 +22,6 @@ from robosteer_ros.ros import MutuallyExclusiveCallbackGroup, Node, diagnostic_m
 
 DISCOVERY_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0
-#: With no motion running, a state waits this long for a newer one; the lab's robot sends none while time is held.
-REST_STATE_TIMEOUT_S = 0.3
 #: A torque stop takes at most 2 s of robot time, the way home more; the lab may run slower than the wall clock.
 REST_TIMEOUT_S = 60.0
 #: A real arm's newest state may be that old, s.
@@ -83,14 +81,13 @@ class GraphArm:
         else:
             self._call("look")
         with self._news:
-            recent = lambda: self._recent.newest.stamp_ns >= oldest_ns  # noqa: E731
-            if not self._news.wait_for(recent, REST_STATE_TIMEOUT_S):
-                moving = self._status["commander"] != ""
-                if moving and not self._news.wait_for(recent, ANSWER_TIMEOUT_S):
-                    raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s, and it moves: is its node alive?")
+            # A robot in fault may tell nothing more.
+            if not self._news.wait_for(
+                lambda: self._recent.newest.stamp_ns >= oldest_ns or self._status["mode"] == "fault", ANSWER_TIMEOUT_S
+            ):
+                raise UserError(f"no state of the arm for {ANSWER_TIMEOUT_S:.0f} s: is its node alive?")
             aligned = measured_at_ns is not None and self._rig.lab is None
             state = self._recent.nearest(measured_at_ns) if aligned else self._recent.newest
-            # A robot that tells no more is in fault, whatever it was in when it told last.
             return replace(state, mode=self._status["mode"])
 
     def status(self) -> dict:

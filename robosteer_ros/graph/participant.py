@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.json_lines import Refused
 from robosteer_ros.ros import Executor, Node, SingleThreadedExecutor, std_srvs
+
+#: How often who waits for an answer looks whether there is still somebody to give it.
+_LOOK_PERIOD_S = 0.5
 
 
 @contextmanager
@@ -27,11 +31,18 @@ def spinning(node: Node, executor: Executor | None = None) -> Iterator[None]:
 
 
 def call(client, request, timeout_s: float):
-    """The response of a service whose client's node is spun by another thread. Raises UserError where none comes in time."""
-    response = client.call(request, timeout_s)
-    if response is None:
-        raise UserError(f"{client.service_name} did not answer within {timeout_s:.0f} s; look at the log of its node")
-    return response
+    """The response of a service whose client's node is spun by another thread. Raises UserError where none comes in time, or its
+    node ends meanwhile."""
+    answered, deadline = threading.Event(), time.monotonic() + timeout_s
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: answered.set())
+    while not answered.wait(min(_LOOK_PERIOD_S, max(0.0, deadline - time.monotonic()))):
+        gone = not client.service_is_ready()
+        if gone or time.monotonic() >= deadline:
+            client.remove_pending_request(future)
+            failed = "went away without an answer" if gone else f"did not answer within {timeout_s:.0f} s"
+            raise UserError(f"{client.service_name} {failed}; look at the log of its node")
+    return future.result()
 
 
 def trigger(client, timeout_s: float) -> str:

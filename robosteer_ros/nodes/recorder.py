@@ -14,7 +14,7 @@ from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
 from robosteer_ros.graph.messages import Stamps
-from robosteer_ros.graph.qos import LATCHED, STATES
+from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.logs.episode_logs import EpisodeLogs
 from robosteer_ros.logs.raw_log import RawLog
@@ -53,8 +53,11 @@ class RecorderNode(rig_node.RigNode):
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)
-        self._status = self.create_lifecycle_publisher(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", LATCHED)
-        self.resources.callback(self.destroy_lifecycle_publisher, self._status)
+        array = diagnostic_msgs.msg.DiagnosticArray
+        self._status = self.create_lifecycle_publisher(array, "recorder/status", LATCHED)
+        self._diagnostics = self.create_lifecycle_publisher(array, "/diagnostics", DIAGNOSTICS)
+        for made in (self._status, self._diagnostics):
+            self.resources.callback(self.destroy_lifecycle_publisher, made)
 
     def activate(self) -> None:
         self._station = self.running.enter_context(GraphStation(self, self.rig, None))
@@ -71,6 +74,8 @@ class RecorderNode(rig_node.RigNode):
             sensor_msgs.msg.Joy, "teleop/command", self._hear, STATES, callback_group=MutuallyExclusiveCallbackGroup()
         )
         self.running.callback(self.destroy_subscription, heard)
+        beat = self.create_timer(1.0, self._diagnose)
+        self.running.callback(self.destroy_timer, beat)
         group = ReentrantCallbackGroup()
         for name in ("start", "keep", "discard", "finish", "review"):
             service = self.create_service(std_srvs.srv.Trigger, f"recorder/{name}", self._answer(name), callback_group=group)
@@ -189,8 +194,16 @@ class RecorderNode(rig_node.RigNode):
         self._opened.close()
 
     def _tell(self) -> None:
+        self._status.publish(self._report())
+
+    def _diagnose(self) -> None:
+        report = self._report()
+        report.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(report)
+
+    def _report(self) -> diagnostic_msgs.msg.DiagnosticArray:
         status = self._session.status if self._session is not None else RecordingStatus("idle")
-        self._status.publish(status.message(self._stamps))
+        return status.message(self._stamps)
 
     def _end(self, worker: threading.Thread) -> None:
         """An episode that runs is dropped: who kills it instead finds it set aside."""

@@ -71,7 +71,8 @@ class Service(_End):
         response = self.callback(request, self.srv_type.Response())
         if inspect.isawaitable(response):
             response = await response
-        self.send_response(response, header)
+        if not self._destroyed:  # meanwhile
+            self.send_response(response, header)
 
     def send_response(self, response, header: bytes) -> None:
         if not isinstance(response, self.srv_type.Response):

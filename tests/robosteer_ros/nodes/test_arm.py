@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from robosteer_core.errors import UserError
 from robosteer_core.evaluation.failure import REFUSALS
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.chunk import integrate_deltas
@@ -195,6 +196,8 @@ def test_a_node_that_is_killed_in_mid_motion_leaves_the_arm_at_rest_and_the_next
             clock.sleep_until_ns(clock.now_ns() + 1000 * MS)
             rested = np.array(lab.truth()["end_effector"])
             clock.close()
+            with pytest.raises(UserError, match="look at the log of its node"):
+                arm.state()
             arm.close()
         assert np.linalg.norm(rested - before) < 0.03, "a hand at 0.09 m/s that brakes"
         with start_node("arm", path, *words):

@@ -19,7 +19,9 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
 from robosteer_ros.graph.arm_link import GraphArm
-from robosteer_ros.ros import Parameter, rcl_interfaces, std_srvs
+from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.qos import DIAGNOSTICS
+from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +97,11 @@ def test_the_way_home_goes_on_only_while_the_enabling_switch_is_held(teleop, rig
     device.close()
 
 
-def test_an_episode_begins_and_ends_by_services_and_can_be_looked_at(teleop, start_recorder, rig, ask, tmp_path):
-    folder = tmp_path / "demonstrations"
+def test_an_episode_begins_and_ends_by_services_and_can_be_looked_at(teleop, start_recorder, rig, ask, caller, tmp_path):
+    folder, told = tmp_path / "demonstrations", {}
+    heard = caller.create_subscription(
+        diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", lambda message: told.update({message.status[0].name: message}), DIAGNOSTICS
+    )
     with start_recorder(folder), LabLink(rig.lab.control, "test") as lab:
         device = TeleopLink(rig)
         await_stage(device, "ready")
@@ -116,6 +121,11 @@ def test_an_episode_begins_and_ends_by_services_and_can_be_looked_at(teleop, sta
         film = ask("recorder/review")[1]
         with av.open(film) as container:
             assert sum(1 for _ in container.decode(video=0)) == len(Dataset(folder)) >= 2
+        deadline = time.monotonic() + 60
+        while "recorder" not in told or values_of(told["recorder"])["kept"] != "1":
+            assert time.monotonic() < deadline, "the recorder's diagnostics do not tell of the episode"
+            time.sleep(0.05)
+        caller.destroy_subscription(heard)
         device.close()
 
 
