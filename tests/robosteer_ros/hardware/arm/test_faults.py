@@ -2,8 +2,6 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -124,6 +122,10 @@ def test_on_wall_time_the_arm_follows_holds_and_comes_to_rest_when_its_node_is_t
         arm.send(integrate_deltas(start.commanded, np.tile([0, 0, -0.01, 0, 0, 0, 0], (5, 1)), start.stamp_ns + 10**8, 10**8))
         wait_until(lambda: arm.state().mode == "holding")
         held = arm.state()
+        # Measured when a frame was captured, commanded now.
+        captured_ns = held.stamp_ns - 10**8
+        aligned = arm.state(captured_ns)
+        assert abs(aligned.stamp_ns - captured_ns) < held.stamp_ns - captured_ns and aligned.commanded == held.commanded
         assert held.commanded.position[2] < start.commanded.position[2] - 0.005
         hold = arm.status()["modes"][-1]
         assert hold["stamp_ns"] - arm.status()["last_chunk_ns"] >= 200e6
@@ -147,18 +149,3 @@ def test_a_host_that_never_answers_is_given_up_within_3_s(rig):
         with pytest.raises(UserError, match=f"no robot at {rig.arm.address}.*no answer"):
             open_arm(rig.arm, rig.limits)
         assert time.monotonic() - began < 3.0
-
-
-def test_the_arms_node_carries_no_training_code(rig):
-    """It has to go on when the policy's libraries hang or break, and to start on a robot PC that lacks them."""
-    driver = {"franky": "franky_driver", "panda_py": "panda_py_driver"}[rig.arm.driver]
-    code = (
-        f"import sys, robosteer_ros.nodes.arm, robosteer_ros.hardware.arm.{driver}; "
-        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'peft', 'mujoco', 'pyrealsense2') "
-        "or name.startswith(('robosteer_core.vla', 'robosteer_core.heads', 'robosteer_sim'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    code = "import sys, robosteer_ros.graph.arm_link; print('franky' in sys.modules, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False False"
