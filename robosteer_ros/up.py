@@ -61,8 +61,8 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
     the end. Nodes are on their way up when this is entered: `wait` waits for them. The context of ROS must be there, without
     its signal handlers, which would end it first.
 
-    With `missing_only` nodes that run already are left to who has started them, else a graph that is up is refused.
-    Raises UserError saying what stands in the way.
+    With `missing_only` nodes that run already are left to who has started them, and have to be of this rig, else a graph that is up
+    is refused. Raises UserError saying what stands in the way.
     """
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
@@ -76,12 +76,13 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
     with ExitStack() as stack:
         alone = stack.enter_context(_alone(settings.namespace))
         parts = ("lab", "cameras") if rig.lab is not None and not lab_runs(rig) else ()
-        running = _running(settings.namespace, DISCOVERY_S if parts else BESIDE_S)
+        ours = {node for process in wanted for node in process.nodes}
+        running = _running(settings, ours if missing_only else set(), DISCOVERY_S if alone and parts else BESIDE_S)
         if not missing_only:
             cure = "end it, or give another namespace and another rig"
             if not alone:
                 raise UserError(f"another process has brought up {_graph(settings.namespace)}: {cure}")
-            if twice := sorted(running & {node for process in wanted for node in process.nodes}):
+            if twice := sorted(running & ours):
                 raise UserError(f"in {_graph(settings.namespace)} there is {', '.join(twice)} already: {cure}")
         wanted = [process for process in wanted if not running & set(process.nodes)]
         given = [ros.Parameter(name, value=str(value)) for name, value in settings.model_dump(exclude={"namespace"}).items()]
@@ -98,17 +99,18 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
         yield RunningGraph(supervisor, {part: child for part, (child, _) in lab.items()})
 
 
-def _running(namespace: str, quiet_s: float) -> set[str]:
-    """Names of the nodes that are in the namespace already."""
+def _running(settings: GraphSettings, ours: set[str], quiet_s: float) -> set[str]:
+    """Names of the nodes that are in the namespace already. Raises UserError where one of `ours` is there for another rig."""
     from robosteer_ros import ros
+    from robosteer_ros.graph.participant import require_rig, spinning
     from robosteer_ros.graph_commands import await_graph
 
-    watcher = ros.create_node(f"_robosteer_{os.getpid()}", namespace=namespace or None, start_parameter_services=False)
-    try:
+    watcher = ros.create_node(f"_robosteer_{os.getpid()}", namespace=settings.namespace or None, start_parameter_services=False)
+    with spinning(watcher):
         await_graph(watcher, quiet_s)
-        return {name for name, where in watcher.get_node_names_and_namespaces() if where == watcher.get_namespace()}
-    finally:
-        watcher.destroy_node()
+        running = {name for name, where in watcher.get_node_names_and_namespaces() if where == watcher.get_namespace()}
+        require_rig(watcher, settings.rig, *sorted(running & ours))
+    return running
 
 
 @contextmanager

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from robosteer_core.errors import UserError
+from robosteer_core.rig import load_rig
 from robosteer_core.runtime.json_lines import Refused
-from robosteer_ros.ros import Executor, Node, SingleThreadedExecutor, std_srvs
+from robosteer_ros.ros import Executor, Node, SingleThreadedExecutor, parameter_value_to_python, rcl_interfaces, std_srvs
 
 #: How often who waits for an answer looks whether there is still somebody to give it.
 _LOOK_PERIOD_S = 0.5
+#: Wall seconds in which a node tells its parameters.
+ANSWER_TIMEOUT_S = 30.0
 
 
 @contextmanager
@@ -51,3 +54,31 @@ def trigger(client, timeout_s: float) -> str:
     if not response.success:
         raise Refused(response.message)
     return response.message
+
+
+def parameters(node: Node, of: str, *names: str) -> list[object]:
+    """Values of the parameters `names` of the node `of`; another thread spins `node`. Raises UserError where it does not answer."""
+    client = node.create_client(rcl_interfaces.srv.GetParameters, f"{of}/get_parameters")
+    try:
+        if not client.wait_for_service(ANSWER_TIMEOUT_S):
+            raise UserError(f"nobody serves {client.service_name}: the node {of} is not there")
+        values = call(client, rcl_interfaces.srv.GetParameters.Request(names=list(names)), ANSWER_TIMEOUT_S).values
+    finally:
+        node.destroy_client(client)
+    return [parameter_value_to_python(value) for value in values]
+
+
+def require_rig(node: Node, rig: str, *others: str) -> None:
+    """Raises UserError where one of the nodes `others` is of another rig than `rig`, a name or a file as the command line takes it."""
+    for name in others:
+        (found,) = parameters(node, name, "rig")
+        if found != rig and not _are_one(str(found), rig):
+            raise UserError(f"the node {name} runs already, for rig {found!r} and not for {rig!r}: end its graph, or give another --namespace")
+
+
+def _are_one(rig: str, other: str) -> bool:
+    """Two names of one rig: a file may be named in many ways, and each node reads it where it was started."""
+    try:
+        return load_rig(rig) == load_rig(other)
+    except UserError:
+        return False

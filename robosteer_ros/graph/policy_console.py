@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from robosteer_core.errors import UserError
 from robosteer_ros.graph.messages import values_of
-from robosteer_ros.graph.participant import call, trigger
+from robosteer_ros.graph.participant import call, require_rig, trigger
 from robosteer_ros.graph.qos import LATCHED
-from robosteer_ros.ros import Node, Parameter, diagnostic_msgs, parameter_value_to_python, rcl_interfaces, std_srvs
+from robosteer_ros.ros import Node, Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 
 #: Wall seconds: for an answer of a node at work, for loading a policy, and of silence in a run.
 ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
@@ -23,25 +23,21 @@ class PolicyConsole:
     """
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._news, self.status, self._heard_s = threading.Condition(), {}, time.monotonic()
         node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "policy/status", self._hear, LATCHED)
         self._clients = {
             name: node.create_client(kind, f"policy/{name}")
             for name, kind in {
-                "start": std_srvs.srv.Trigger, "stop": std_srvs.srv.Trigger, "get_parameters": rcl_interfaces.srv.GetParameters,
+                "start": std_srvs.srv.Trigger, "stop": std_srvs.srv.Trigger,
                 "set_parameters": rcl_interfaces.srv.SetParameters,
             }.items()
         }  # fmt: skip
 
     def require_rig(self, rig: str) -> None:
-        """Raises UserError where the node is of another rig."""
-        (found,) = self.get("rig")
-        if found != rig:
-            raise UserError(f"the policy node runs for rig {found!r}, not for {rig!r}: end its graph, or give another --namespace")
-
-    def get(self, *names: str) -> list[object]:
-        values = self._call("get_parameters", rcl_interfaces.srv.GetParameters.Request(names=list(names))).values
-        return [parameter_value_to_python(value) for value in values]
+        """Raises UserError where the policy's node is of another rig, or the arm's."""
+        self._found("start")  # where it is not there, this says what starts it
+        require_rig(self._node, rig, "policy", "arm")
 
     def set(self, **values: object) -> None:
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]

@@ -1,13 +1,16 @@
 """What is asked of a node, and of one that is there no longer."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from robosteer_core.errors import UserError
-from robosteer_ros.graph.participant import call, spinning
+from robosteer_ros.bringup import GraphSettings
+from robosteer_ros.graph.participant import call, require_rig, spinning
 from robosteer_ros.ros import MultiThreadedExecutor, create_node, std_srvs
+from robosteer_ros.up import bring_up
 
 Trigger = std_srvs.srv.Trigger
 
@@ -54,3 +57,29 @@ def test_who_asks_a_service_that_ends_meanwhile_is_told_at_once(caller, asked):
 def test_no_answer_in_time_is_told_with_the_time(caller, asked):
     with pytest.raises(UserError, match="/slow did not answer within 0 s"):
         call(asked[0], Trigger.Request(), 0.1)
+
+
+@pytest.fixture
+def arm_of(rig_file):
+    """What there is of the graph's arm for who asks of which rig it is."""
+    arm = create_node("arm")
+    arm.declare_parameter("rig", str(rig_file))
+    with spinning(arm):
+        yield arm
+
+
+def test_nodes_of_this_rig_are_recognized_however_its_file_is_named(caller, arm_of, rig_file):
+    require_rig(caller, str(rig_file), "arm")
+    require_rig(caller, os.path.relpath(rig_file), "arm")
+
+
+def test_a_node_of_another_rig_is_refused_naming_both(caller, arm_of, rig_file):
+    with pytest.raises(UserError, match=f"the node arm runs already, for rig '{rig_file}' and not for 'lab': end its graph"):
+        require_rig(caller, "lab", "arm")
+
+
+def test_beside_the_graph_of_another_rig_nothing_is_started(caller, arm_of, new_rig, tmp_path):
+    given = GraphSettings(rig=str(new_rig(rates={"policy_hz": 10})), only="arm", logs=tmp_path / "logs")
+    with pytest.raises(UserError, match="the node arm runs already, for rig"), bring_up(given, print, missing_only=True):
+        pass
+    assert not given.logs.exists()
