@@ -30,18 +30,19 @@ class EpisodeLog(Protocol):
 
 
 class RecordingSession:
-    """Episodes of one task into one dataset, until `wanted` are kept (0: without an end).
+    """Episodes of one task into one dataset, until `wanted` are kept (0: without an end), for the node `owner` where one asked for it.
 
     `observe(stamp_ns, instruction)` gives what there is to see at a tick. One frame of the dataset is that, and the action
     of the tick. Where the arm is led by hand, that is its motion until the next tick. Called from one thread.
     """
 
     def __init__(
-        self, rig: Rig, observe: Callable[[int, str], Observation], writer: DatasetWriter, log: EpisodeLog, task: str, wanted: int = 0
-    ) -> None:
+        self, rig: Rig, observe: Callable[[int, str], Observation], writer: DatasetWriter, log: EpisodeLog, task: str, wanted: int = 0,
+        owner: str = "",
+    ) -> None:  # fmt: skip
         require_deltas(rig)
         self._observe, self._writer, self._log = observe, writer, log
-        self.task, self.wanted = task, wanted
+        self.task, self.wanted, self.owner = task, wanted, owner
         self._stage, self._problem = "ready", ""
         self._stamp_ns = self._kept = self._discarded = self._frames = self._episode_frames = 0
         self._led: tuple[Observation, Steering] | None = None
@@ -50,7 +51,7 @@ class RecordingSession:
     def status(self) -> RecordingStatus:
         return RecordingStatus(
             self._stage, self._stamp_ns, self._kept, self._discarded, self._frames, self.wanted, len(self._writer), self.task,
-            str(self._writer.folder), self._problem,
+            str(self._writer.folder), self._problem, self.owner,
         )  # fmt: skip
 
     def start(self) -> None:

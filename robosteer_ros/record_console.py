@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import queue
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import typer
 
@@ -26,18 +28,21 @@ from robosteer_ros.up import RunningGraph, bring_up
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVICE_TIMEOUT_S, FINISH_TIMEOUT_S = 150.0, 10.0
 DISCOVERY_TIMEOUT_S = 10.0
+#: A recorder that has opened the session tells of it within this time.
+HEARD_WITHIN_S = 30.0
 POLL_S = 0.1
 KEYS = {"s": "start", "k": "keep", "d": "discard", "v": "review", "f": "finish"}
 HELP = "keys: s start, k keep, d discard and do again, v video of the last episode, f finish; or the device's buttons"
 
 
 class Console:
-    """What one sees of a recorder on the graph, and what one may ask of it. `node` is spun by its owner, in other threads."""
+    """What one sees of a recorder on the graph, and what one may ask of it. Another thread spins `node`, which is the owner of the
+    session that is opened here: its name is nobody else's, before or after."""
 
     def __init__(self, node: ros.Node, rig: Rig) -> None:
-        self._stamps = Stamps(rig)
+        self._stamps, self._name = Stamps(rig), node.get_fully_qualified_name()
         self._statuses: queue.SimpleQueue[RecordingStatus] = queue.SimpleQueue()
-        node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, EVERY_LATCHED)
+        self._heard = node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", self._hear, EVERY_LATCHED)
         self._services = {name: node.create_client(std_srvs.srv.Trigger, f"recorder/{name}") for name in KEYS.values()}
         self._parameters = node.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
 
@@ -49,7 +54,7 @@ class Console:
         for client in (self._parameters, *self._services.values()):
             if not client.wait_for_service(DISCOVERY_TIMEOUT_S):
                 raise UserError(f"no recorder answers at {client.service_name}; see its log, or `robosteer node list`")
-        given = [Parameter(name, value=value).to_parameter_msg() for name, value in session.items()]
+        given = [Parameter(name, value=value).to_parameter_msg() for name, value in (session | {"owner": self._name}).items()]
         response = call(self._parameters, rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), SERVICE_TIMEOUT_S)
         if not response.result.successful:
             raise UserError(response.result.reason)
@@ -59,8 +64,10 @@ class Console:
         return trigger(self._services[name], timeout_s)
 
     def watch(self, say: Callable[[str], None], keys: Keys, check: Callable[[], None]) -> RecordingStatus:
-        """Until the session is over; what it came to. `check` is called all the time and may raise."""
+        """Until the session that was opened is over; what it came to. `check` is called all the time and may raise. Raises UserError
+        where the recorder loses the session."""
         shown: RecordingStatus | None = None
+        deadline_s = time.monotonic() + HEARD_WITHIN_S
         while True:
             check()
             for key in keys.read():
@@ -74,12 +81,29 @@ class Console:
             try:
                 status = self._statuses.get(timeout=POLL_S)
             except queue.Empty:
+                if shown is None and time.monotonic() > deadline_s:
+                    raise UserError(f"the recorder has told nothing of this session for {HEARD_WITHIN_S:.0f} s; look at its log") from None
+                if shown is not None and self._heard.get_publisher_count() == 0:
+                    raise UserError(_lost(shown, "has gone")) from None
                 continue
-            if status.stage != "idle" and (shown is None or _said(status) != _said(shown)):
+            if status.owner != self._name or status.stage == "idle":
+                if shown is None:  # of before this session
+                    continue
+                other = f"records for {status.owner or 'another'}"
+                raise UserError(_lost(shown, "was started anew, or deactivated" if status.stage == "idle" else other))
+            if shown is None or _said(status) != _said(shown):
                 say(_said(status))
             shown = status
             if status.stage == "finished":
                 return status
+
+
+def _lost(last: RecordingStatus, why: str) -> str:
+    """What is to be said of a session that ended without anybody's asking, and was as `last` tells."""
+    running = ", the one that ran is not among them" if last.stage in ("recording", "saving") else ""
+    rest = f" with --episodes {last.wanted - last.kept}" if last.wanted else ""
+    kept = f"{last.kept} episodes were kept and are whole in {last.dataset}{running}"
+    return f"the session is lost: the recorder {why}, see its log. {kept}; the same command{rest} goes on"
 
 
 def _said(status: RecordingStatus) -> str:
@@ -108,7 +132,7 @@ def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations:
             ending.callback(signal.signal, number, signal.signal(number, _interrupt))
         graph = ending.enter_context(bring_up(given, lambda line: typer.echo(line, err=True), missing_only=True))
         graph.wait()
-        node = ros.create_node("robosteer_record", start_parameter_services=False)
+        node = ros.create_node(f"robosteer_record_{uuid4().hex[:8]}", start_parameter_services=False)
         ending.enter_context(spinning(node))
         console = Console(node, rig)
         # Before the device is heard: a dataset that does not fit is said first.

@@ -63,7 +63,8 @@ class Steering:
 class RecordingStatus:
     """How a recording stands: `stage` of `STAGES`; `stamp_ns` of the last command that has been dealt with.
 
-    `kept`, `discarded` and `frames` count in this session, `dataset_episodes` all there are; `wanted` 0 is without an end.
+    `kept`, `discarded` and `frames` count in this session, `dataset_episodes` all there are; `wanted` 0 is without an end. `owner` is
+    the full name of the node for which the session was opened, empty where it was opened by parameters alone.
     """
 
     stage: str
@@ -76,9 +77,11 @@ class RecordingStatus:
     task: str = ""
     dataset: str = ""
     problem: str = ""
+    owner: str = ""
 
     def message(self, stamps: Stamps) -> diagnostic_msgs.msg.DiagnosticArray:
-        values = {name: getattr(self, name) for name in ("kept", "discarded", "frames", "wanted", "dataset_episodes", "task", "dataset")}
+        names = ("kept", "discarded", "frames", "wanted", "dataset_episodes", "task", "dataset", "owner")
+        values = {name: getattr(self, name) for name in names}
         level = diagnostic_msgs.msg.DiagnosticStatus.WARN if self.problem else diagnostic_msgs.msg.DiagnosticStatus.OK
         words = f"{self.stage}: {self.problem}" if self.problem else self.stage
         return report(stamps.message(self.stamp_ns), "recorder", words, {name: str(value) for name, value in values.items()}, level)
@@ -88,6 +91,6 @@ class RecordingStatus:
         status = message.status[0]
         stage, _, problem = status.message.partition(": ")
         values = values_of(message)
-        texts = {name: values.pop(name) for name in ("task", "dataset")}
+        texts = {name: values.pop(name) for name in ("task", "dataset", "owner")}
         counts = {name: int(value) for name, value in values.items()}
         return cls(stage, stamps.ns(message.header.stamp), problem=problem, **texts, **counts)

@@ -249,11 +249,11 @@ class Teleoperation:
             self._stay_with_recorder(tick.now_ns)
 
     def _stay_with_recorder(self, told_ns: int) -> None:
-        """In the lab until it has dealt with what was told. Raises UserError where it says nothing any more."""
+        """In the lab until it has dealt with what was told, or the episode is over. Raises UserError where it says nothing any more."""
         if not self._recording.running:
             return
         if self._rig.lab is not None:
-            heard = self._recording.wait(lambda status: status.stamp_ns >= told_ns, LOCKSTEP_TIMEOUT_S)
+            heard = self._recording.wait(lambda status: status.stage != "recording" or status.stamp_ns >= told_ns, LOCKSTEP_TIMEOUT_S)
         else:
             heard = self._recording.silent_s < SILENT_S
         if not heard:

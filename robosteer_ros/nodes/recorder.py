@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -32,14 +33,17 @@ from robosteer_ros.steering import RecordingStatus, Steering
 
 #: Writing the end of a long episode to a slow disk; a service that waits longer says so.
 ANSWER_TIMEOUT_S = 120.0
-_SESSION = ("task", "dataset", "episodes", "calibrations")
+#: DDS has told everybody of a node within this time.
+FOUND_WITHIN_S = 10.0
+_SESSION = ("task", "dataset", "episodes", "calibrations", "owner")
 
 
 class RecorderNode(rig_node.RigNode):
     """Publishes `recorder/status`, hears `teleop/command`, answers `recorder/start|keep|discard|finish|review`.
 
     It is ready for an episode as soon as the parameter `dataset` names a folder, which may hold a dataset of this rig: setting
-    the parameter opens it, and is refused in words where that cannot be. `task` and `episodes` may be set at any time.
+    the parameter opens it, and is refused in words where that cannot be. `task` and `episodes` may be set at any time. Who sets its own
+    name as `owner`, too, has the session for itself: as long as it is on the graph, nobody else opens another one.
     """
 
     def __init__(self, **options) -> None:
@@ -48,6 +52,7 @@ class RecorderNode(rig_node.RigNode):
         self.declare("dataset", "", "folder of the LeRobot v3 dataset; appended to when it exists", read_only=False)
         self.declare("episodes", 0, "the session is over after so many kept episodes; 0: without an end", read_only=False)
         self.declare("calibrations", "calibrations", "folder of <camera>.yaml, which go into the dataset's metadata", read_only=False)
+        self.declare("owner", "", "full name of the node for which the dataset is opened; no other opens one while it is there", read_only=False)
         self._session: RecordingSession | None = None
         self._opened = ExitStack()
 
@@ -68,8 +73,8 @@ class RecorderNode(rig_node.RigNode):
         callback = self._on_parameters
         self.add_on_set_parameters_callback(callback)
         self.running.callback(self.remove_on_set_parameters_callback, callback)
-        # Opened here and not in the worker: a refusal refuses the transition.
-        self._open(**{name: self.value(name) for name in _SESSION})
+        # Opened here and not in the worker: a refusal refuses the transition. For nobody: who asked for it before may have gone.
+        self._open(**{name: self.value(name) for name in _SESSION} | {"owner": ""})
         heard = self.create_subscription(
             sensor_msgs.msg.Joy, "teleop/command", self._hear, STATES, callback_group=MutuallyExclusiveCallbackGroup()
         )
@@ -103,7 +108,7 @@ class RecorderNode(rig_node.RigNode):
 
     def _on_parameters(self, parameters: list) -> rcl_interfaces.msg.SetParametersResult:
         given = {parameter.name: parameter.value for parameter in parameters if parameter.name in _SESSION}
-        session = {name: self.value(name) for name in _SESSION} | given
+        session = {name: self.value(name) for name in _SESSION} | {"owner": ""} | given
         try:
             if given:
                 self._ask(lambda: self._open(**session))
@@ -167,16 +172,25 @@ class RecorderNode(rig_node.RigNode):
         status = session.status
         return f"{status.stage}: {status.kept} episodes kept, {status.discarded} discarded, {status.dataset_episodes} in {status.dataset}"
 
-    def _open(self, task: str, dataset: str, episodes: int, calibrations: str) -> str:
-        """Another session, or other words for the one that is. Raises UserError while an episode runs."""
+    def _open(self, task: str, dataset: str, episodes: int, calibrations: str, owner: str) -> str:
+        """Another session, or other words for the one that is. Raises UserError while an episode runs, or where it is somebody else's."""
         if episodes < 0:
             raise UserError(f"episodes: expected 0 (without an end) or more, found {episodes}")
         status = self._session.status if self._session is not None else RecordingStatus("idle")
+        same = status.dataset == dataset and owner in ("", status.owner)
+        if not same and owner != status.owner and status.stage in ("ready", "recording", "saving") and self._is_there(status.owner):
+            raise UserError(
+                f"{status.owner} records into {status.dataset}, {status.kept} episodes kept: finish its session there, or by "
+                f"`robosteer service call {self.resolve_service_name('recorder/finish')} std_srvs/srv/Trigger`, which drops an episode "
+                "that runs; one that was killed is forgotten after some 10 s"
+            )
         if status.stage in ("recording", "saving"):
             raise UserError("an episode is running; keep or discard it before the session is changed")
-        if status.stage == "ready" and status.dataset == dataset:
+        if status.stage == "ready" and same:
             self._session.task, self._session.wanted = task, episodes
         else:
+            if owner and not self._is_there(owner, FOUND_WITHIN_S):
+                raise UserError(f"owner: expected the full name of a node of this graph; found {owner!r}, which is not on it")
             self._close()
             self._session = None
             if dataset:
@@ -185,10 +199,19 @@ class RecorderNode(rig_node.RigNode):
                     writer = opened.enter_context(DatasetWriter(dataset, self.rig, calibrations=calibrated))
                     log = EpisodeLogs(RawLog(self, self.rig), Path(dataset))
                     opened.callback(log.close)
-                    self._session = RecordingSession(self.rig, self._station.observe, writer, log, task, episodes)
+                    self._session = RecordingSession(self.rig, self._station.observe, writer, log, task, episodes, owner)
                     self._opened = opened.pop_all()
         self._tell()
         return ""
+
+    def _is_there(self, node: str, patience_s: float = 0.0) -> bool:
+        """Whether a node is on the graph; one that is new to us may be found a moment later."""
+        deadline_s = time.monotonic() + patience_s
+        while node not in (f"{place.rstrip('/')}/{name}" for name, place in self.get_node_names_and_namespaces()):
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _close(self) -> None:
         self._opened.close()

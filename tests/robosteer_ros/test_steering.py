@@ -33,5 +33,5 @@ def test_a_joystick_of_somebody_else_is_no_steering():
 
 @pytest.mark.parametrize("problem", ["", "camera 'front': gone; look: at its cable"])
 def test_the_status_of_a_recording_comes_back(problem):
-    told = RecordingStatus("recording", 12_067_000_000, 3, 1, 99, 20, 5, "press: the red button", "runs/a b", problem)
+    told = RecordingStatus("recording", 12_067_000_000, 3, 1, 99, 20, 5, "press: the red button", "runs/a b", problem, "/cell/console")
     assert RecordingStatus.of(told.message(STAMPS), STAMPS) == told

@@ -1,5 +1,6 @@
 """Teleoperation and recorder as nodes of a graph; the test is the operator's hand."""
 
+import os
 import time
 from contextlib import ExitStack
 
@@ -13,6 +14,7 @@ from robosteer_core.episodes.reader import Dataset
 from robosteer_core.episodes.recording import FOLDER
 from robosteer_core.episodes.video import decodable_frames
 from robosteer_core.episodes.writer import DatasetWriter
+from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.clock import RANKS, LabClock
 from robosteer_core.runtime.lab_link import LabLink
@@ -20,8 +22,11 @@ from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
 from robosteer_ros.graph.arm_link import GraphArm
 from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.participant import spinning
 from robosteer_ros.graph.qos import DIAGNOSTICS
-from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
+from robosteer_ros.hardware.teleop.keys import Keys
+from robosteer_ros.record_console import Console
+from robosteer_ros.ros import Parameter, create_node, diagnostic_msgs, rcl_interfaces, std_srvs
 
 
 @pytest.fixture(scope="module")
@@ -161,17 +166,75 @@ def test_a_recorder_killed_in_an_episode_leaves_the_earlier_ones_and_the_arm_at_
     device.close()
 
 
+@pytest.fixture
+def new_console(rig):
+    """A function that gives a console of this name on the graph, and its node."""
+    with ExitStack() as spun:
+
+        def make(name):
+            node = create_node(name)
+            end = spun.enter_context(ExitStack())
+            end.enter_context(spinning(node))
+            return Console(node, rig), end.close
+
+        yield make
+
+
+def test_a_session_is_its_consoles_alone_until_it_is_over_or_the_console_has_gone(
+    graph, start_node, rig_file, new_console, await_active, caller, tmp_path
+):
+    (first, _), (second, end_second), (third, _) = (new_console(name) for name in ("first", "second", "third"))
+    session = {"task": TASK, "dataset": str(tmp_path / "demonstrations"), "episodes": 2, "calibrations": "calibrations"}
+    said = []
+
+    def watch(console, act=lambda: None):
+        """Until the console's session is over; `act` is called when it has said that it is ready."""
+        said.clear()
+        return console.watch(said.append, Keys(False), lambda: act() if said else None)
+
+    with start_node("recorder", rig_file) as process:
+        await_active("recorder")
+        first.open(**session)
+        for dataset in (session["dataset"], str(tmp_path / "other")):
+            with pytest.raises(UserError, match="/first records into .*demonstrations, 0 episodes kept: finish its session there, or by"):
+                second.open(**session | {"dataset": dataset})
+        with pytest.raises(UserError, match="/first records into"):
+            set_parameters(caller, dataset="")
+        set_parameters(caller, task="push the cube")
+        done = watch(first, lambda: first.ask("finish"))
+        assert (done.stage, done.owner, done.task, done.wanted) == ("finished", "/first", "push the cube", 2)
+        # The earlier session's end is latched: the second one waits for its own.
+        second.open(**session | {"episodes": 3})
+        done = watch(second, lambda: second.ask("finish"))
+        assert (done.owner, done.wanted) == ("/second", 3) and said[0].startswith("0 of 3 episodes kept: start the next one")
+        second.open(**session)
+        end_second()
+        third.open(**session)
+        process.kill()
+        process.wait()
+        with start_node("recorder", rig_file), pytest.raises(UserError, match="lost: the recorder was started anew.*0 episodes were kept.*2"):
+            watch(third)
+    assert "interrupted" not in os.listdir(session["dataset"])
+
+
+def set_parameters(caller, **values):
+    """Raises UserError in the recorder's words."""
+    client = caller.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
+    assert client.wait_for_service(60)
+    given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    result = client.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), 60).result
+    caller.destroy_client(client)
+    if not result.successful:
+        raise UserError(result.reason)
+
+
 def test_a_dataset_of_another_contract_is_refused_in_words(start_recorder, new_rig, caller, await_active, tmp_path):
     other = load_rig(new_rig(rates={"policy_hz": 10}))
     DatasetWriter(tmp_path / "other", other).close()
     with start_recorder(tmp_path / "mine"):
         await_active("recorder")
-        client = caller.create_client(rcl_interfaces.srv.SetParametersAtomically, "recorder/set_parameters_atomically")
-        assert client.wait_for_service(60)
-        given = [Parameter("dataset", value=str(tmp_path / "other")).to_parameter_msg()]
-        result = client.call(rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given), 60).result
-        caller.destroy_client(client)
-    assert not result.successful and "another contract" in result.reason and "fps: 10 in the dataset, 15 in the rig" in result.reason
+        with pytest.raises(UserError, match=r"another contract(.|\n)*fps: 10 in the dataset, 15 in the rig"):
+            set_parameters(caller, dataset=str(tmp_path / "other"))
 
 
 def test_led_by_hand_the_motion_of_the_arm_is_the_action(graph, rig, rig_file, start_node, start_recorder, await_active, ask, tmp_path):
