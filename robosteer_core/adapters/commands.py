@@ -59,6 +59,8 @@ def info_command(
     for name, value in {
         "instructions": ", ".join(record.instructions),
         "demonstrations": record.dataset,
+        "cameras": ", ".join(f"{name}: {source}" for name, source in (record.camera_map or {}).items()) or "the base's",
+        "actions": f"{', '.join(record.action_names)}; {record.action_hz:g} a second" if record.action_names else "the base's",
         "base": f"{record.base} (weights {record.base_sha256[:12]})",
         f"{record.trained_part} heads": heads,
         "scored part": record.scored_part or "none",

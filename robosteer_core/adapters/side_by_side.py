@@ -14,8 +14,8 @@ from robosteer_core.vla.policy import Policy
 class SideBySide:
     """Adapters loaded once under names of their own, such as press and stack; `use` changes which one acts.
 
-    Switching reads nothing and copies nothing; besides the layers it changes the statistics of states and actions to those
-    that the adapter was trained with. While adapters are side by side each adapted layer does its low-rank update anew;
+    Switching reads nothing and copies nothing; besides the layers it changes the statistics of states and actions, their names
+    and the cameras to those that the adapter was trained with. While adapters are side by side each adapted layer does its low-rank update anew;
     merge a single one (`apply_adapter(..., merged=True)`) where that time matters.
     """
 
@@ -50,5 +50,5 @@ class SideBySide:
         """Let an adapter act, or with None the base. Raises UserError for a name that was not loaded."""
         record = None if name is None else self.record(name)
         switch(self._policy.model, name)
-        self._policy.config = self._base if record is None else self._base.model_copy(update={"state": record.state, "action": record.action})
+        self._policy.config = self._base if record is None else record.described(self._base)
         self._active = name

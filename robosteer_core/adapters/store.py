@@ -19,12 +19,14 @@ from robosteer_core.adapters.targets import Targets, adapter_targets
 from robosteer_core.errors import UserError
 from robosteer_core.files import put, temporary_of, write_text
 from robosteer_core.vla.checkpoint import fingerprint, weight_files
-from robosteer_core.vla.config import Statistics
+from robosteer_core.vla.config import PolicyConfig, Statistics
 from robosteer_core.vla.policy import Policy
 from robosteer_core.vla.sites import Head
 
 WEIGHTS, CONFIG, HEADS = "adapter_model.safetensors", "adapter_config.json", "heads.json"
 PREFIX = "base_model.model."  # of every key in a PEFT file
+#: What an adapter says of the policy's inputs and actions, since it was fitted to a dataset.
+FITTED = ("state", "action", "state_names", "action_names", "action_hz", "cameras")
 
 
 class AdapterRecord(BaseModel):
@@ -32,7 +34,8 @@ class AdapterRecord(BaseModel):
 
     `heads` as trained, [part, layer, head]; `base` the checkpoint folder at training time and `base_sha256` its
     weights; `scored_part` the part whose heads were ranked, None where none was; `state` and `action` the statistics
-    that the policy was trained with. No heads: the base itself. `feed_forward` and `action_modules` as in
+    that the policy was trained with, for dimensions of these names, `action_hz` and `cameras`, as in `PolicyConfig` (None in
+    adapters of before: the base's own); `camera_map` which of the dataset's cameras stood for each of the base's. No heads: the base itself. `feed_forward` and `action_modules` as in
     `adapter_targets`; `scores` (layers, heads) the errors by which the heads were chosen, where they were.
     """
 
@@ -49,6 +52,11 @@ class AdapterRecord(BaseModel):
     instructions: tuple[str, ...]
     state: Statistics
     action: Statistics
+    state_names: tuple[str, ...] | None = None
+    action_names: tuple[str, ...] | None = None
+    action_hz: float | None = None
+    cameras: tuple[str, ...] | None = None
+    camera_map: dict[str, str] | None = None
     feed_forward: bool = False
     action_modules: bool = False
     scores: tuple[tuple[float, ...], ...] | None = None
@@ -56,6 +64,11 @@ class AdapterRecord(BaseModel):
     def targets(self, policy: Policy) -> Targets:
         """Raises UserError where the policy lacks what was trained."""
         return adapter_targets(policy, self.heads, self.kv, feed_forward=self.feed_forward, action_modules=self.action_modules)
+
+    def described(self, base: PolicyConfig) -> PolicyConfig:
+        """What the base's inputs and actions mean with this adapter."""
+        said = {key: getattr(self, key) for key in FITTED}
+        return base.model_copy(update={key: value for key, value in said.items() if value is not None})
 
 
 def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name: str = ADAPTER) -> None:
@@ -124,7 +137,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, name: str = ADAPTER) -> AdapterRecord:
     """Put the adapter in `folder` into `policy`, in place; `merged` into its weights, which costs no time afterwards.
 
-    The policy takes on the statistics that the adapter was trained with. Raises UserError where the adapter was made
+    The policy takes on the statistics that the adapter was trained with, and its names, rate and cameras. Raises UserError where the adapter was made
     for another base, names heads that the model lacks, or is damaged; the policy is then as it was.
     """
     folder, record = Path(folder), read_record(folder)
@@ -162,7 +175,7 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
         policy.eval()
         if merged:
             merge(policy.model)
-    policy.config = policy.config.model_copy(update={"state": record.state, "action": record.action})
+    policy.config = record.described(policy.config)
     return record
 
 

@@ -111,7 +111,6 @@ class CheckpointPolicy(SampledPolicy):
         # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
         torch.set_num_threads(1)
         super().__init__(load_policy(folder))
-        self._policy.config.require_rig(rig)
         self._identity = {"policy": fingerprint(folder), "adapter": None}
         if adapter is not None:
             from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter  # and peft, which alone takes 0.2 s
@@ -120,6 +119,7 @@ class CheckpointPolicy(SampledPolicy):
             # Statistics and scale are in the record of the heads, also where there are none.
             files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
             self._identity["adapter"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        self._policy.config.require_rig(rig)  # as the adapter was fitted to a dataset
         if device != "cpu":
             self._identity["device"] = device  # sums come out otherwise there
         on_device(self._policy, device)

@@ -93,13 +93,15 @@ def finetune(
     opened, base = Dataset(dataset), load_policy(policy, dtype=torch.bfloat16 if precision == "bfloat16" and not full else torch.float32)
     chosen, scored_part = parse_heads("none" if full else heads, base.sites, n_heads)
     scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
-    fit(base, opened, anew=new_statistics)
+    taken = fit(base, opened, anew=new_statistics)
     processes = Processes(device, sharded=sharded)
     with progress_bar() if processes.writes else nullcontext() as progress:
+        if progress:
+            progress.console.print(str(taken))
         demonstrations = load_demonstrations(opened, base, progress=progress)
         summary = train(
             base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=scores,
-            processes=processes, events=events, progress=progress,
+            camera_map=taken.cameras, processes=processes, events=events, progress=progress,
         )  # fmt: skip
     if not processes.writes:
         return

@@ -16,7 +16,7 @@ import torch
 from rich.progress import Progress
 
 from robosteer_core.adapters.sparse_lora import add_adapter
-from robosteer_core.adapters.store import HEADS, AdapterRecord, base_of, save_adapter
+from robosteer_core.adapters.store import FITTED, HEADS, AdapterRecord, base_of, save_adapter
 from robosteer_core.adapters.targets import adapter_targets
 from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
@@ -50,6 +50,7 @@ def finetune(
     dataset: str,
     scored_part: str | None = None,
     scores: tuple[tuple[float, ...], ...] | None = None,
+    camera_map: dict[str, str] | None = None,
     processes: Processes | None = None,
     events: type[Events] | None = None,
     progress: Progress | None = None,
@@ -153,7 +154,7 @@ def finetune(
             record = AdapterRecord(
                 heads=tuple(heads), scored_part=scored_part, trained_part=part, kv=config.kv, rank=config.rank, alpha=config.alpha,
                 base=base, base_sha256=sha256, dataset=dataset, instructions=tuple(sorted(set(demonstrations.instruction))),
-                state=policy.config.state, action=policy.config.action, scores=scores, **extra,
+                **{key: getattr(policy.config, key) for key in FITTED}, camera_map=camera_map, scores=scores, **extra,
             )  # fmt: skip
             save_adapter(policy, out, record)
         (out / STATE).unlink(missing_ok=True)

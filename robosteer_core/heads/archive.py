@@ -26,7 +26,7 @@ from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.files import put, temporary_of
 from robosteer_core.heads.capture import frame_noise, read_batch
-from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
+from robosteer_core.heads.demonstrations import fit, load_demonstrations
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
 from robosteer_core.vla.policy import Policy
@@ -145,7 +145,9 @@ def capture_dataset(
     index, count = shard
     if not 0 <= index < count:
         raise UserError(f"expected a shard i/n with i of 0 to n - 1; found {index}/{count}")
-    fit(policy, dataset)
+    taken = fit(policy, dataset)
+    if progress:
+        progress.console.print(str(taken))
     for read in reads:
         read.paths(policy.sites)
     if step is not None and not 0 <= step <= policy.config.flow_steps:
@@ -154,11 +156,11 @@ def capture_dataset(
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that the capture can name it")
     arrays = dataset.arrays()
     rows, scale = keyframes_of(arrays, keyframes, dataset.fps), statistics.scale(arrays.action, dataset.action_names)
-    sites, cameras = policy.sites, camera_map(policy.config.cameras, dataset.cameras)
+    sites = policy.sites
     record = CaptureRecord(
         policy=str(policy.source), policy_sha256=fingerprint(policy.source), dataset=str(dataset.folder),
-        instructions=tuple(sorted({arrays.task[row] for row in rows})), cameras=cameras,
-        masked_cameras=tuple(name for name in policy.config.cameras if name not in cameras), keyframes=keyframes,
+        instructions=tuple(sorted({arrays.task[row] for row in rows})), cameras=taken.cameras,
+        masked_cameras=taken.masked, keyframes=keyframes,
         action_names=dataset.action_names, reads=tuple(read.name for read in reads), step=step, seed=seed, frames=len(rows),
         block=block, shapes={part: sites.shape(part) for part in sites.parts},
         reaching={part: tuple(sites.eligible(part)[:, 0].tolist()) for part in sites.parts},

@@ -7,7 +7,7 @@ any earlier one may be read instead, at x_t after that many steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -21,6 +21,11 @@ from robosteer_core.vla.policy import FlowPolicy, Inputs, Policy, Prefix
 
 SCORED_PART = "expert"
 DEFAULT_READ = Read(SCORED_PART, "first_action")
+
+
+def default_read(parts: Collection[str]) -> Read:
+    """Where heads are read in a policy of these `parts` if nobody says: in the expert, as the release; in the backbone where there is none."""
+    return DEFAULT_READ if SCORED_PART in parts else Read.parse("vlm")
 
 
 @torch.inference_mode()

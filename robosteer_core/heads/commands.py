@@ -33,7 +33,7 @@ def capture_command(
     policy: Annotated[Path, typer.Option(help="checkpoint folder of the base policy")],
     out: Annotated[Path, typer.Option(help="folder of the capture; an interrupted one in it goes on")],
     read: Annotated[Optional[list[str]], typer.Option(help="PART[.ffn][:TOKEN], may be repeated: vision, vlm or expert; "
-                    "first_action (expert), last_prefix (vlm) or mean [default: expert:first_action]")] = None,
+                    "first_action (expert), last_prefix (vlm) or mean [default: expert:first_action; vlm:last_prefix without an expert]")] = None,
     keyframes: Annotated[str, typer.Option(help="which frames: all, droid or libero")] = "all",
     step: Step = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the noise that actions are sampled from")] = 0,
@@ -47,7 +47,7 @@ def capture_command(
 
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.heads.archive import capture_dataset
-    from robosteer_core.heads.capture import DEFAULT_READ
+    from robosteer_core.heads.capture import default_read
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.tap import Read
     from robosteer_core.vla.checkpoint import load_policy, on_device
@@ -55,9 +55,10 @@ def capture_command(
     index, _, count = shard.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
         raise UserError(f"expected a shard i/n such as 0/2; found {shard!r}")
-    reads = tuple(dict.fromkeys(map(Read.parse, read))) if read else (DEFAULT_READ,)
+    asked = tuple(dict.fromkeys(map(Read.parse, read or ())))
     torch.set_num_threads(threads)
     opened, base = Dataset(dataset), on_device(load_policy(policy), device)
+    reads = asked or (default_read(base.sites.parts),)
     with progress_bar() as progress:
         captured = capture_dataset(
             base, opened, out, reads, keyframes=keyframes, step=step, seed=seed, block=block, shard=(int(index), int(count)), progress=progress
@@ -78,7 +79,9 @@ def select_command(
     keyframes: Annotated[Optional[str], typer.Option(help="which frames are scored: all, droid or libero [default: all]")] = None,
     n_heads: Annotated[Optional[int], typer.Option(min=1, help="how many heads [default: 20, 8 in a model with fewer than 60]")] = None,
     k: Annotated[Optional[list[int]], typer.Option(min=1, help="neighbours, may be repeated [default: 10, 20, 30, 40]")] = None,
-    scored_part: Annotated[str, typer.Option(help="part whose heads are ranked, PART or PART:TOKEN; the release: expert")] = "expert",
+    scored_part: Annotated[
+        Optional[str], typer.Option(help="part whose heads are ranked, PART or PART:TOKEN [default: expert, as the release; vlm without one]")
+    ] = None,
     trained_part: Annotated[str, typer.Option(help="part whose heads of the same index are trained; the release: vlm")] = "vlm",
     method: Annotated[str, typer.Option(help="knn, or as the paper compares: greedy, layers, causal, reinforce, variance, random")] = "knn",
     others: Annotated[Optional[Path], typer.Option(help="dataset of other tasks, for the method causal [default: the task's own]")] = None,
@@ -100,8 +103,8 @@ def select_command(
     from robosteer_core.vla.checkpoint import load_policy, on_device
 
     torch.set_num_threads(threads)
-    options = dict(n_heads=n_heads, raw_actions=raw_actions, scored=scored_part, trained_part=trained_part, method=method, resamples=resamples)
-    options |= {key: value for key, value in (("ks", k), ("seed", seed)) if value is not None}
+    options = dict(n_heads=n_heads, raw_actions=raw_actions, trained_part=trained_part, method=method, resamples=resamples)
+    options |= {key: value for key, value in (("ks", k), ("seed", seed), ("scored", scored_part)) if value is not None}
     if others is not None and method != "causal":
         raise UserError(f"--others is for the method causal; found --method {method}")
     if capture is not None:

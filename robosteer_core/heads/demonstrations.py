@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from math import isclose
+from typing import Any, Sequence
 
 import numpy as np
 from rich.progress import Progress
 
 from robosteer_core.episodes.reader import Arrays, Dataset
 from robosteer_core.errors import UserError
-from robosteer_core.vla.config import Statistics, new_statistics
+from robosteer_core.vla.config import PolicyConfig, new_statistics
 from robosteer_core.vla.images import store
-from robosteer_core.vla.policy import Inputs, Policy
+from robosteer_core.vla.policy import FlowPolicy, Inputs, Policy
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,32 @@ def camera_map(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str]:
     return named or dict(zip(wanted, found))
 
 
-def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> dict[str, Statistics]:
-    """Statistics under which the policy should take this dataset, `state` and `action`.
+@dataclass(frozen=True)
+class Fit:
+    """How a policy takes a dataset: its `config` there; `cameras`, which of the dataset's stands for each of the policy's, and
+    those that get none, which are `masked`."""
 
-    The policy's own where the dataset names the same dimensions; else the dataset's, since another robot's numbers mean
-    something else, or it is asked for `anew`. Raises UserError naming both shapes where a width differs.
+    config: PolicyConfig
+    cameras: dict[str, str]
+    masked: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """In words, for whoever started it."""
+        seen = [name if name == source else f"{name} is the dataset's {source}" for name, source in self.cameras.items()]
+        return f"cameras: {', '.join(seen + [f'{name} is masked' for name in self.masked])}"
+
+
+def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
+    """How the policy should take this dataset.
+
+    Statistics are the policy's own where the dataset names the same dimensions; else the dataset's, of the policy's kind, since
+    another robot's numbers mean something else, or it is asked for `anew`. Where its actions have other names the policy
+    takes these, and the dataset's rate. A policy that names nothing (see `PolicyConfig.unnamed`) takes names, rate and cameras
+    from the dataset, and as many dimensions as the model has room for. Raises UserError naming both shapes where a width
+    does not fit, both rates where actions of the same names are steps of another length, and frames that are not finite.
     """
     config = policy.config
-    dataset.require(state_dim=len(config.state_names) or None, action_dim=len(config.action_names))
+    _require_widths(policy, dataset)
     arrays = dataset.arrays()
     if not len(arrays):
         raise UserError(f"the dataset {dataset.folder} has no frames; record demonstrations first")
@@ -70,17 +89,39 @@ def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> dict[str,
                 f"{dataset.folder}: {name} holds values that are not finite in {len(wrong)} frames, the first in episode "
                 f"{arrays.episode[wrong[0]]}, frame {arrays.frame[wrong[0]]}; leave these episodes out"
             )
-    same_state = not config.state_names or config.state_names == dataset.state_names and not anew
-    same_action = dataset.action_names == config.action_names and not anew
-    return {
-        "state": config.state if same_state else new_statistics(config.state, arrays.state),
-        "action": config.action if same_action else new_statistics(config.action, arrays.action),
-    }
+    cameras = camera_map(config.cameras, dataset.cameras)
+    masked = tuple(name for name in config.cameras if name not in cameras)
+    update: dict[str, Any] = {"cameras": tuple(cameras.values())} if config.unnamed else {}
+    if dataset.action_names != config.action_names:
+        update |= {"action_names": dataset.action_names, "action_hz": float(dataset.fps)}
+    elif not isclose(dataset.fps, config.action_hz, rel_tol=0.01):
+        raise UserError(
+            f"{dataset.folder} has {dataset.fps:g} frames a second, and the policy acts {config.action_hz:g} times a second: a step from one "
+            f"frame to the next would be one of another length; record demonstrations at {config.action_hz:g} frames a second"
+        )
+    if anew or "action_names" in update:
+        update["action"] = new_statistics(config.action, arrays.action)
+    if config.state_names and (anew or dataset.state_names != config.state_names):
+        update |= {"state_names": dataset.state_names, "state": new_statistics(config.state, arrays.state)}
+    return Fit(config.model_copy(update=update), cameras, masked)
 
 
-def fit(policy: Policy, dataset: Dataset, *, anew: bool = False) -> None:
-    """Give the policy the statistics that `fitted` finds."""
-    policy.config = policy.config.model_copy(update=fitted(policy, dataset, anew=anew))
+def _require_widths(policy: Policy, dataset: Dataset) -> None:
+    """Exactly as many dimensions as the policy names; one that names none and pads them takes fewer, too."""
+    config = policy.config
+    if not (config.unnamed and isinstance(policy, FlowPolicy)):
+        dataset.require(state_dim=len(config.state_names) or None, action_dim=len(config.action_names))
+        return
+    for what, names, most in (("action", dataset.action_names, policy.action_dim), ("observation.state", dataset.state_names, policy.state_dim)):
+        if len(names) > most:
+            raise UserError(f"{dataset.folder}: {what} has {len(names)} dimensions; the policy has room for {most}; use a policy with more")
+
+
+def fit(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
+    """Let the policy take the dataset as `fitted` says."""
+    found = fitted(policy, dataset, anew=anew)
+    policy.config = found.config
+    return found
 
 
 def load_demonstrations(

@@ -18,8 +18,8 @@ from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError, settings
 from robosteer_core.heads.alternatives import select_by
 from robosteer_core.heads.archive import Captured
-from robosteer_core.heads.capture import SCORED_PART, capture
-from robosteer_core.heads.demonstrations import camera_map, fit, load_demonstrations
+from robosteer_core.heads.capture import DEFAULT_READ, capture, default_read
+from robosteer_core.heads.demonstrations import fit, load_demonstrations
 from robosteer_core.heads.mediation import action_error_rise
 from robosteer_core.heads.score import chance_error
 from robosteer_core.heads.selection import HeadSelection, pool_of, require_heads, require_neighbours
@@ -42,7 +42,7 @@ class SelectConfig(BaseModel):
     n_heads: int | None = Field(default=None, ge=1, description="default: 20, 8 in a model with fewer than 60")
     ks: tuple[int, ...] = Field(default=(10, 20, 30, 40), description="numbers of neighbours tried")
     raw_actions: bool = False
-    scored: str = Field(default=f"{SCORED_PART}:first_action", description="heads that are ranked, as Read.parse takes it")
+    scored: str = Field(default=DEFAULT_READ.name, description="heads that are ranked, as Read.parse takes it")
     trained_part: str = Field(default=TRAINED_PART, description="part of which the heads of the same index are trained")
     method: str = "knn"
     resamples: int = Field(default=RESAMPLES, ge=0, description="of the demonstrations, for the stability; 0 leaves it out")
@@ -143,8 +143,10 @@ def find_task_heads(
     `causal` takes a head's mean over `others`, demonstrations of other tasks, or without them over the dataset itself. The
     policy takes on the dataset's statistics where the dataset names other dimensions than the policy (see `fitted`).
     """
-    config = settings(SelectConfig, **options)
-    fit(policy, dataset)
+    config = settings(SelectConfig, **{"scored": default_read(policy.sites.parts).name} | options)
+    taken = fit(policy, dataset)
+    if progress:
+        progress.console.print(str(taken))
     sites, read = policy.sites, config.read
     eligible = _eligible({part: sites.shape(part) for part in sites.parts}, read.part, config.trained_part, sites.eligible)
     arrays = dataset.arrays()
@@ -165,7 +167,6 @@ def find_task_heads(
         merit = action_error_rise(
             policy, demonstrations, read, mean, eligible, seed=config.seed, progress=progress and (lambda: progress.advance(task))
         )  # fmt: skip
-    cameras = camera_map(policy.config.cameras, dataset.cameras)
     source = policy.source
     record = {
         "policy": source and str(source),
@@ -173,8 +174,8 @@ def find_task_heads(
         "dataset": str(dataset.folder),
         "instructions": sorted(set(demonstrations.instruction)),
         "keyframes": keyframes,
-        "cameras": cameras,
-        "masked_cameras": [name for name in policy.config.cameras if name not in cameras],
+        "cameras": taken.cameras,
+        "masked_cameras": list(taken.masked),
         "step": step,
     }
     if config.method == "causal":
@@ -186,7 +187,7 @@ def find_task_heads(
 def captured_task_heads(captured: Captured, *, progress: Progress | None = None, **options: Any) -> TaskHeads:
     """As `find_task_heads`, from a capture on disk, and to the same result; `seed` defaults to the capture's."""
     about = captured.record
-    config = settings(SelectConfig, **{"seed": about.seed} | options)
+    config = settings(SelectConfig, **{"seed": about.seed, "scored": default_read(about.shapes).name} | options)
     if config.method == "causal":
         raise UserError("the method causal runs the policy; give --dataset and --policy instead of --capture")
     if config.seed != about.seed:

@@ -47,7 +47,8 @@ class Quantiles(BaseModel):
     """Low and high bound per dimension (the quantiles 0.01 and 0.99), which become -1 and 1.
 
     Where `mask` is False a dimension is taken as it is, as OpenVLA takes the gripper. With `clip` normalised values are
-    cut to [-1, 1] (OpenVLA); pi0.5 lets them go beyond. A dimension whose bounds are equal becomes -1.
+    cut to [-1, 1] (OpenVLA); pi0.5 lets them go beyond. A dimension whose bounds are equal becomes -1. `tail` is the share of
+    samples below the low bound, and above the high one: 0 where the bounds are minimum and maximum.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,12 +56,13 @@ class Quantiles(BaseModel):
     high: tuple[float, ...]
     mask: tuple[bool, ...] | None = None
     clip: bool = False
+    tail: float = 0.01
 
     @staticmethod
-    def of(values: np.ndarray) -> Quantiles:
+    def of(values: np.ndarray, tail: float = 0.01) -> Quantiles:
         """From samples (N, dimensions)."""
-        low, high = np.quantile(values, (0.01, 0.99), axis=0)
-        return Quantiles(low=tuple(map(float, low)), high=tuple(map(float, high)))
+        low, high = np.quantile(values, (tail, 1 - tail), axis=0)
+        return Quantiles(low=tuple(map(float, low)), high=tuple(map(float, high)), tail=tail)
 
     def normalise(self, values: np.ndarray) -> np.ndarray:
         scaled = 2 * (values - np.array(self.low)) / self._range() - 1
@@ -89,13 +91,14 @@ def new_statistics(old: Statistics, values: np.ndarray) -> Statistics:
     """Statistics of samples (N, dimensions), of the kind that the policy was trained with."""
     if isinstance(old, Normalisation):
         return Normalisation.of(values)
-    return Quantiles.of(values).model_copy(update={"mask": old.mask, "clip": old.clip})
+    return Quantiles.of(values, old.tail).model_copy(update={"mask": old.mask, "clip": old.clip})
 
 
 class PolicyConfig(BaseModel):
     """The contract of a checkpoint: which inputs it takes, in which order, and what its actions mean.
 
-    A policy that takes no state has no `state_names`.
+    A policy that takes no state has no `state_names`. `action_hz` is 0 where a checkpoint of the hub names neither rate nor
+    dimensions: it is `unnamed`, and takes them, and its cameras, from the first dataset that it is fitted to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,8 +114,17 @@ class PolicyConfig(BaseModel):
     state: Statistics
     action: Statistics
 
+    @property
+    def unnamed(self) -> bool:
+        return self.action_hz == 0
+
     def require_rig(self, rig: Rig) -> None:
         """Raises UserError where this policy's actions would mean something else on the rig, or it could see nothing."""
+        if self.unnamed:
+            raise UserError(
+                f"the policy is a checkpoint of the hub, which does not say what its actions are on rig {rig.name!r}; fit it to "
+                "demonstrations of the rig with `robosteer finetune` (`--heads none` trains nothing), then give its --adapter too"
+            )
         cameras = tuple(camera.name for camera in rig.cameras)
         for what, mine, there in (
             ("actions", self.action_names, rig.action_space.names),

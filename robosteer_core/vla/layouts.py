@@ -58,8 +58,14 @@ def _names(kind: str, statistics: Statistics) -> tuple[str, ...]:
     return tuple(f"{kind}_{index}" for index in range(statistics.width))
 
 
-def _as_it_is(width: int) -> Normalisation:
-    return Normalisation(mean=(0.0,) * width, std=(1.0,) * width)
+def _as_it_is(width: int, like: Statistics) -> Statistics:
+    """Statistics that change nothing, of the kind of `like`: what a dataset's own are made after (`config.new_statistics`)."""
+    if isinstance(like, Normalisation):
+        return Normalisation(mean=(0.0,) * width, std=(1.0,) * width)
+    return like.model_copy(update={"low": (-1.0,) * width, "high": (1.0,) * width})
+
+
+_MEAN_STD, _QUANTILES = Normalisation(mean=(), std=()), Quantiles(low=(), high=())
 
 
 # --- lerobot --------------------------------------------------------------------------------------------------------
@@ -74,19 +80,36 @@ def _lerobot(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
             raise UserError(f"{folder / MODEL_FILE}: {option} is {said[option]!r}; robosteer runs policies with {plain!r} alone")
     try:
         inputs, outputs, rules = said["input_features"], said["output_features"], said["normalization_mapping"]
-        cameras = tuple(name.removeprefix(_IMAGES) for name, feature in inputs.items() if feature["type"] == "VISUAL")
+        renamed = _lerobot_names(folder)
+        cameras = tuple(renamed.get(name, name).removeprefix(_IMAGES) for name, feature in inputs.items() if feature["type"] == "VISUAL")
         widths = {_STATE: inputs.get(_STATE, {"shape": [said.get("max_state_dim", 32)]})["shape"][0], _ACTION: outputs[_ACTION]["shape"][0]}
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"{folder / MODEL_FILE} does not describe inputs and outputs as lerobot does: {error!r} is missing") from error
     stored = _lerobot_statistics(folder)
-    state = _lerobot_normalisation(folder, stored, _STATE, rules.get("STATE", "IDENTITY"), widths[_STATE])
-    action = _lerobot_normalisation(folder, stored, _ACTION, rules.get("ACTION", "IDENTITY"), widths[_ACTION])
+    kind = _QUANTILES if family == "pi05" else _MEAN_STD
+    state = _lerobot_normalisation(folder, stored, _STATE, rules.get("STATE", "IDENTITY"), widths[_STATE], kind)
+    action = _lerobot_normalisation(folder, stored, _ACTION, rules.get("ACTION", "IDENTITY"), widths[_ACTION], kind)
     size = said.get("resize_imgs_with_padding" if family == "smolvla" else "image_resolution") or ([512] if family == "smolvla" else [224])
     if len(set(size)) != 1:
         raise UserError(f"{folder / MODEL_FILE}: expected square images; found {size}")
     tokens = said.get("tokenizer_max_length", 200 if family == "pi05" else 48)
     steps = said.get("num_steps" if family == "smolvla" else "num_inference_steps", 10)
     return _config(family, "lerobot", cameras, size[0], tokens, steps, state, action)
+
+
+def _lerobot_names(folder: Path) -> dict[str, str]:
+    """What the robot calls each of the policy's inputs, where its processor renames them on the way in.
+
+    Raises UserError where something else than a camera is renamed.
+    """
+    path = folder / "policy_preprocessor.json"
+    steps = read_json(path).get("steps", []) if path.is_file() else []
+    maps = [step.get("config", {}).get("rename_map") or {} for step in steps if step.get("registry_name") == "rename_observations_processor"]
+    renamed = {ours: theirs for names in maps for theirs, ours in names.items()}
+    for ours, theirs in renamed.items():
+        if ours != theirs and not (ours.startswith(_IMAGES) and theirs.startswith(_IMAGES)):
+            raise UserError(f"{path} renames {theirs!r} to {ours!r}; robosteer renames cameras ({_IMAGES}NAME) alone: take it out of rename_map")
+    return renamed
 
 
 def _lerobot_statistics(folder: Path) -> dict[str, np.ndarray]:
@@ -109,21 +132,23 @@ def _lerobot_statistics(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _lerobot_normalisation(folder: Path, stored: Mapping[str, np.ndarray], key: str, rule: str, width: int) -> Statistics:
-    """lerobot adds 1e-8 to the deviation that it divides by."""
+def _lerobot_normalisation(folder: Path, stored: Mapping[str, np.ndarray], key: str, rule: str, width: int, kind: Statistics) -> Statistics:
+    """lerobot adds 1e-8 to the deviation that it divides by; `kind` is the family's own, which no rule but IDENTITY leaves open."""
     columns = {"MEAN_STD": ("mean", "std"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90"), "MIN_MAX": ("min", "max")}
+    tails = {"QUANTILES": 0.01, "QUANTILE10": 0.1, "MIN_MAX": 0.0}
     if rule not in (*columns, "IDENTITY"):
         raise UserError(f"{folder / MODEL_FILE}: expected a normalisation out of {', '.join(columns)} and IDENTITY; found {rule!r}")
     if rule == "IDENTITY":
-        return _as_it_is(width)
+        return _as_it_is(width, kind)
+    kind = _QUANTILES.model_copy(update={"tail": tails[rule]}) if rule in tails else _MEAN_STD
     first, second = (stored.get(f"{key}.{column}") for column in columns[rule])
     if first is None or second is None:
         _LOG.warning("%s has no statistics of %s (%s): it is taken as it is; give it a dataset, or a %s", folder, key, rule, CONFIG_FILE)
-        return _as_it_is(width)
+        return _as_it_is(width, kind)
     first, second = np.ravel(first).astype(float), np.ravel(second).astype(float)
     if rule == "MEAN_STD":
         return Normalisation(mean=tuple(first), std=tuple(second + 1e-8))
-    return Quantiles(low=tuple(first), high=tuple(second))
+    return kind.model_copy(update={"low": tuple(first.tolist()), "high": tuple(second.tolist())})
 
 
 # --- openpi ---------------------------------------------------------------------------------------------------------
@@ -142,7 +167,7 @@ def _openpi(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
     else:
         robots = ", ".join(path.parent.name for path in paths) or "none"
         _LOG.warning("%s has statistics of several robots or none (%s): all is taken as it is; give it a %s", folder, robots, CONFIG_FILE)
-        state = action = _as_it_is(int(said.get("action_dim", 32)))
+        state = action = _as_it_is(int(said.get("action_dim", 32)), _QUANTILES if family == "pi05" else _MEAN_STD)
     return _config(family, "openpi", _OPENPI_CAMERAS, size, 200 if family == "pi05" else 48, 10, state, action)
 
 
@@ -167,15 +192,18 @@ def _openvla(folder: Path, said: Mapping[str, Any]) -> PolicyConfig:
     known = read_json(path) if path.is_file() else said.get("norm_stats") or {}
     oft = any(folder.glob("action_head--*checkpoint.pt"))
     sizes, names = said.get("image_sizes") or [224], ", ".join(known) or "none"
-    state, action = _as_it_is(0), _as_it_is(7)
-    if len(known) == 1:
-        ((name, statistics),) = known.items()
+    clipped = Quantiles(low=(), high=(), clip=True)
+    state, action = _as_it_is(0, clipped), _as_it_is(7, clipped).model_copy(update={"mask": (True,) * 6 + (False,)})
+    if known:
+        # Of several, what they have in common: their widths, and that the gripper is left.
+        name, statistics = next(iter(known.items()))
         # OFT takes the bounds of its ALOHA data, which have 14 dimensions, else their quantiles.
         columns = ("min", "max") if oft and "aloha" in name.lower() else ("q01", "q99")
         action = _openvla_normalisation(folder, statistics, "action", columns)
         if oft and any(folder.glob("proprio_projector--*checkpoint.pt")):
             state = _openvla_normalisation(folder, statistics, "proprio", columns)
-    else:
+    if len(known) != 1:
+        state, action = (_as_it_is(one.width, one) for one in (state, action))
         _LOG.warning("%s has statistics of several datasets or none (%s): all is taken as it is; give it a %s", folder, names, CONFIG_FILE)
     cameras = ("image", "wrist_image") if oft else ("image",)
     return _config("openvla_oft" if oft else "openvla", "openvla_crop" if oft else "openvla", cameras, sizes[0], 96, 1, state, action)
@@ -187,4 +215,5 @@ def _openvla_normalisation(folder: Path, statistics: Mapping[str, Any], key: str
         mask = statistics[key].get("mask")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder} does not hold the statistics of {key}: {error!r}") from error
-    return Quantiles(low=low, high=high, mask=None if mask is None else tuple(map(bool, mask)), clip=True)
+    tail = 0.0 if columns == ("min", "max") else 0.01
+    return Quantiles(low=low, high=high, mask=None if mask is None else tuple(map(bool, mask)), clip=True, tail=tail)

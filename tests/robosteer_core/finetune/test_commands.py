@@ -43,7 +43,7 @@ def test_real_episodes_make_an_adapter_that_carries_their_statistics(small_polic
 def test_full_finetuning_leaves_a_policy_with_the_datasets_statistics_where_they_are_asked_for(small_policy, tmp_path, capsys):
     small_policy.save(tmp_path / "base")
     names = Dataset(BRIDGE).action_names
-    own = small_policy.config.model_copy(update={"action_names": names})
+    own = small_policy.config.model_copy(update={"action_names": names, "action_hz": 5})
     own.save(tmp_path / "base")  # the same dimensions, so that without the option its own statistics stand
     for option, name in (("--new-statistics", "new"), (None, "own")):
         line = command(tmp_path, heads="full", lr=1e-4, out=tmp_path / name, held_out=5, batch_size=2, steps=1)

@@ -1,10 +1,12 @@
 """A capture on disk is the same however it was shared out and however often it was killed, and says what is missing."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from robosteer_core.cli import main
 from robosteer_core.episodes.reader import Dataset
@@ -36,6 +38,8 @@ class Killed(Exception):
 
 class Dies:
     """A progress bar that ends the run after a number of blocks."""
+
+    console = Console(file=StringIO())
 
     def __init__(self, blocks):
         self.left = blocks

@@ -23,9 +23,10 @@ def test_a_dataset_of_another_robot_brings_its_camera_and_its_statistics(small_p
     found = load_demonstrations(dataset, small_policy)
     assert list(found.images) == ["front"] and found.images["front"].shape == (250, 48, 48, 3)
     assert len(np.unique(found.episode)) == 25 and len(set(found.instruction)) == 4
-    statistics = fitted(small_policy, dataset)
-    assert np.allclose(statistics["state"].mean, found.state.mean(0), atol=1e-5)
-    assert statistics["action"] != small_policy.config.action
+    fit = fitted(small_policy, dataset)
+    assert np.allclose(fit.config.state.mean, found.state.mean(0), atol=1e-5)
+    assert fit.config.action != small_policy.config.action
+    assert (fit.config.action_names, fit.config.action_hz, fit.cameras, fit.masked) == (dataset.action_names, 5, {"front": "image_0"}, ("wrist",))
 
 
 @needs_bridge

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 WIDTH, EXPERT, LAYERS, HEADS, HEAD, VOCABULARY = 32, 24, 3, 8, 4, 130
 VISION, PATCH, IMAGE = 32, 4, 8
-CHUNK, STATE, ACTION, PADDED = 5, 4, 3, 6
+CHUNK, STATE, ACTION, PADDED = 5, 4, 3, 8
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
 
 
@@ -112,8 +112,8 @@ def openpi(folder, pi05=False, dtype=torch.float32, robots=("franka",)):
     return tensors
 
 
-def lerobot(folder, family, tensors, *, shards=1, said=None):
-    """As lerobot's `save_pretrained` leaves it, with the processors and their statistics."""
+def lerobot(folder, family, tensors, *, shards=1, said=None, renamed=None):
+    """As lerobot's `save_pretrained` leaves it, with the processors and their statistics; `renamed` inputs, theirs to the policy's."""
     folder.mkdir()
     tensors = {f"model.{name}": tensor for name, tensor in tensors.items()}
     save_shards(folder, tensors, shards)
@@ -130,7 +130,7 @@ def lerobot(folder, family, tensors, *, shards=1, said=None):
     for name, step in (("policy_preprocessor", "normalizer_processor"), ("policy_postprocessor", "unnormalizer_processor")):
         file = f"{name}_step_3_{step}.safetensors"
         save_arrays({f"{key}.{column}": value for (key, column), value in known.items()}, folder / file)
-        steps = [{"registry_name": "to_batch_processor", "config": {}}, {"registry_name": step, "config": {"eps": 1e-8}, "state_file": file}]
+        steps = [{"registry_name": "rename_observations_processor", "config": {"rename_map": renamed or {}}}, {"registry_name": "to_batch_processor", "config": {}}, {"registry_name": step, "config": {"eps": 1e-8}, "state_file": file}]
         write_json(folder / f"{name}.json", {"name": name, "steps": steps})
     return known
 

@@ -13,6 +13,7 @@ from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.config import new_statistics
 from robosteer_core.vla.sites import Head
 
 CHUNK = 8
@@ -140,7 +141,18 @@ def test_the_prompt_is_openvlas(folder):
 def test_a_checkpoint_of_several_datasets_leaves_the_choice(tmp_path, caplog):
     hub.openvla(tmp_path / "base", datasets=("bridge_orig", "fractal"))
     policy = load_policy(tmp_path / "base")
-    assert "bridge_orig, fractal" in caplog.text and policy.config.action.mean == (0.0,) * 7
+    assert "bridge_orig, fractal" in caplog.text and policy.config.action.normalise(np.linspace(-1, 1, 7)).tolist() == pytest.approx(np.linspace(-1, 1, 7))
+    own = new_statistics(policy.config.action, np.random.default_rng(0).normal(size=(50, 7)))
+    assert own.clip and own.mask == (True,) * 6 + (False,), "a dataset's own are of OpenVLA's kind, the gripper is left"
+
+
+def test_oft_of_several_datasets_takes_widths_from_them_and_numbers_as_they_are(tmp_path):
+    hub.openvla(tmp_path / "base", oft=True)
+    stored = json.loads((tmp_path / "base" / "dataset_statistics.json").read_text())
+    ((_, statistics),) = stored.items()
+    hub.write_json(tmp_path / "base" / "dataset_statistics.json", {"libero_10": statistics, "libero_goal": statistics})
+    config = load_policy(tmp_path / "base").config
+    assert (config.state.low, config.action.high, config.action.mask) == ((-1.0,) * hub.STATE, (1.0,) * 7, (True,) * 6 + (False,))
 
 
 def test_heads_are_eligible_whose_queries_get_a_gradient_from_the_action(folder):

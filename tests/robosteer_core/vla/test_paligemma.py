@@ -14,7 +14,7 @@ from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
-from robosteer_core.vla.config import Normalisation
+from robosteer_core.vla.config import Normalisation, Quantiles, new_statistics
 from robosteer_core.vla.sites import Head
 
 MODEL = "paligemma_with_expert"
@@ -281,7 +281,7 @@ def damaged(path, how):
     ("truncated", "model.safetensors cannot be read"), ("no weights", "lacks model.safetensors"),
     ("missing", r"missing: model.dit.layers.1.mlp.up_proj.weight$"), ("unexpected", "unexpected: value_head.weight"),
     ("shape", r"layers.2.self_attn.o_proj.weight \(expected \(32, 32\), found \(3, 4\)\)"),
-    ("action width", r"another shape: action_out_proj.bias \(expected \(9,\), found \(6,\)\)"),
+    ("action width", r"another shape: action_out_proj.bias \(expected \(9,\), found \(8,\)\)"),
     ("another policy", "type 'act'; expected one of pi0, pi05, smolvla"), ("nobody's", "no policy in .* expected policy.json"),
     ("no json", "config.json is no JSON"), ("other weights", "hold no vision tower"),
     ("no tokenizer", "lacks tokenizer.json; copy tokenizer.json or tokenizer.model of google/paligemma"),
@@ -306,7 +306,7 @@ def test_weights_of_another_family_are_refused(folder, words, tmp_path):
 
 @pytest.mark.parametrize("change, words", [
     ({"image_size": 224}, "images of 8 pixels a side; its description says 224"), ({"action_names": ("dx",)}, "expected statistics of the 1 action"),
-    ({"action_names": tuple("abcdefgh"), "action": Normalisation(mean=(0,) * 8, std=(1,) * 8)}, "actions of at most 6 dimensions; its description names 8"),
+    ({"action_names": tuple("abcdefghi"), "action": Normalisation(mean=(0,) * 9, std=(1,) * 9)}, "actions of at most 8 dimensions; its description names 9"),
 ])  # fmt: skip
 def test_a_description_that_does_not_fit_the_model_is_refused(tmp_path, change, words):
     hub.openpi(tmp_path / "base")
@@ -320,3 +320,35 @@ def test_statistics_of_several_robots_are_left_to_the_user(tmp_path, caplog):
     policy = load_policy(tmp_path / "base")
     assert "droid, trossen" in caplog.text
     assert policy.config.action.mean == (0.0,) * hub.PADDED and policy.config.action.std == (1.0,) * hub.PADDED
+
+
+@pytest.mark.parametrize("rule, kind", [
+    ("QUANTILES", Quantiles(low=(), high=())), ("QUANTILE10", Quantiles(low=(), high=(), tail=0.1)), ("MIN_MAX", Quantiles(low=(), high=(), tail=0)),
+    ("MEAN_STD", Normalisation(mean=(), std=())), ("IDENTITY", Quantiles(low=(), high=())),
+])  # fmt: skip
+def test_without_statistics_a_pi05_takes_all_as_it_is_and_a_datasets_own_by_its_rule(tmp_path, rule, kind):
+    hub.lerobot(tmp_path / "base", "pi05", hub.pi_tensors(True), said={"normalization_mapping": {"STATE": rule, "ACTION": rule}})
+    hub.characters(tmp_path / "base" / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>")
+    for name in ("policy_preprocessor.json", "policy_postprocessor.json"):
+        (tmp_path / "base" / name).unlink()
+    values = np.random.default_rng(0).normal(size=(100, hub.ACTION))
+    found = load_policy(tmp_path / "base").config.action
+    assert np.allclose(found.normalise(values), values, atol=1e-6)
+    own = new_statistics(found, values)
+    wanted = Normalisation.of(values) if isinstance(kind, Normalisation) else Quantiles.of(values, kind.tail)
+    assert own == wanted
+    if rule == "MIN_MAX":
+        assert own.low == tuple(values.min(0)) and own.high == tuple(values.max(0))
+
+
+def test_cameras_that_lerobots_processor_renames_have_the_robots_names(tmp_path):
+    cameras = {"observation.images.top": f"observation.images.{hub.CAMERAS[0]}"}
+    hub.lerobot(tmp_path / "base", "pi0", hub.pi_tensors(False), renamed=cameras)
+    hub.characters(tmp_path / "base" / "tokenizer.json", "<pad>", "<eos>", "<bos>", "<unk>")
+    assert load_policy(tmp_path / "base").config.cameras == ("top", hub.CAMERAS[1])
+
+
+def test_another_input_that_lerobots_processor_renames_is_refused(tmp_path):
+    hub.lerobot(tmp_path / "base", "pi0", hub.pi_tensors(False), renamed={"observation.pose": "observation.state"})
+    with pytest.raises(UserError, match="renames 'observation.pose' to 'observation.state'"):
+        load_policy(tmp_path / "base")
