@@ -55,8 +55,9 @@ def record(
     episodes: int = typer.Option(20, min=1, help="stop after this many kept episodes"),
     dataset: Path = typer.Option(..., help="folder of the LeRobot v3 dataset; appended to when it exists"),
     rig: str = typer.Option("lab", help="rig: a YAML file, or the name of one in launch/"),
-    device: str = typer.Option("remote", help="the operator's device: keyboard, gamepad, spacemouse, guiding (the arm led by its buttons), or remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
+    device: str = typer.Option("", help="the operator's device; without it that of the node teleop where one runs, else remote: keyboard, gamepad, spacemouse, guiding (the arm led by its buttons), or remote: a process at the rig's teleop_address, as `robosteer sim operator`"),
     calibrations: Path = typer.Option("calibrations", help="folder of <camera>.yaml, which go into the dataset's metadata"),
+    namespace: str = typer.Option("", help="namespace of the nodes"),
     logs: Path = typer.Option("runs/graph", help="folder of what the nodes print that are started here"),
 ) -> None:
     """Record demonstrations; the operator's device, or the keys of this terminal, start, keep and discard episodes. Nodes that
@@ -64,7 +65,7 @@ def record(
     from robosteer_ros.record_console import record as run
 
     try:
-        done = run(rig, task, episodes, dataset, calibrations, device, logs)
+        done = run(rig, task, episodes, dataset, calibrations, device, namespace, logs)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     typer.echo(f"{done.kept} episodes kept, {done.discarded} discarded, {done.frames} frames in {dataset}")

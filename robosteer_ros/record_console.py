@@ -7,18 +7,23 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import typer
+from rich.console import Console as Terminal
 
+from robosteer_core.camera_calibration import rig_calibrations
+from robosteer_core.episodes.writer import require_recordable
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.graph.messages import Stamps
-from robosteer_ros.graph.participant import call, spinning, trigger
+from robosteer_ros.graph.participant import call, parameters, require_rig, spinning, trigger
 from robosteer_ros.graph.qos import EVERY_LATCHED
+from robosteer_ros.hardware.teleop.devices import open_device, require_device
 from robosteer_ros.hardware.teleop.keys import Keys
 from robosteer_ros.nodes.rig_node import THREADS
 from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
@@ -118,34 +123,58 @@ def _said(status: RecordingStatus) -> str:
     return f"{status.stage}{why}"
 
 
-def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations: Path, device: str, logs: Path) -> RecordingStatus:
+def record(
+    rig_name: str, task: str, episodes: int, dataset: Path, calibrations: Path, device: str, namespace: str, logs: Path
+) -> RecordingStatus:
     """Record until `episodes` are kept or the operator finishes; what it came to. Ctrl-C finishes, too, and is raised.
 
-    Nodes that do not run yet are started, and ended after it. That of the device is in this process, which has the terminal.
+    Nodes that do not run yet are started, and ended after it. That of the device is in this process, which has the terminal; `device`
+    "" is that of a node that runs already, else `remote`. What cannot be used is refused before anything is started.
     """
     rig = load_rig(rig_name)
-    given = settings(GraphSettings, rig=rig_name, only="cameras,arm,recorder", logs=logs)
+    if not task.strip():
+        raise UserError(f"--task: expected the instruction in words, found {task!r}")
+    if device:
+        require_device(device)
+    require_recordable(dataset, rig)
+    rig_calibrations(rig, calibrations)
+    given = settings(GraphSettings, rig=rig_name, only="cameras,arm,recorder", namespace=namespace, logs=logs)
+    terminal = Terminal(stderr=True, soft_wrap=True, highlight=False)
     with ExitStack() as ending:
         ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
         ending.callback(ros.try_shutdown)
         for number in SIGNALS:
             ending.callback(signal.signal, number, signal.signal(number, _interrupt))
-        graph = ending.enter_context(bring_up(given, lambda line: typer.echo(line, err=True), missing_only=True))
-        graph.wait()
-        node = ros.create_node(f"robosteer_record_{uuid4().hex[:8]}", start_parameter_services=False)
+        name = f"robosteer_record_{uuid4().hex[:8]}"
+        node = ros.create_node(name, namespace=namespace or None, start_parameter_services=False)
         ending.enter_context(spinning(node))
+        # Of the operator's device: found out before anything is started, used when all is there.
+        found = ""
+
+        def check(running: set[str]) -> None:
+            nonlocal found
+            if "teleop" in running:
+                found = _running_device(node, rig_name, device)
+            else:
+                open_device(device or "remote", rig).close()
+
+        going_down = terminal.status("going down")
+        ending.callback(going_down.stop)
+        with terminal.status("coming up"):
+            graph = ending.enter_context(bring_up(given, partial(terminal.print, markup=False), missing_only=True, check=check))
+            ending.callback(going_down.start)
+            graph.wait()
         console = Console(node, rig)
         # Before the device is heard: a dataset that does not fit is said first.
-        console.open(task=task, dataset=str(dataset), episodes=episodes, calibrations=str(calibrations))
-        if (node.get_namespace(), "teleop") in ((place, name) for name, place in node.get_node_names_and_namespaces()):
-            told = "that of the node `teleop`, which runs already"
-        else:
-            _start_teleop(ending, rig_name, device)
-            told = f"{device} at {rig.teleop_address}" if device == "remote" else device
-        keys = ending.enter_context(Keys(device != "keyboard"))
+        console.open(task=task, dataset=str(dataset.absolute()), episodes=episodes, calibrations=str(calibrations.absolute()))
+        own = "" if found else device or "remote"
+        if own:
+            _start_teleop(ending, rig_name, own, namespace)
+        keys = ending.enter_context(Keys(own != "keyboard"))
         if keys.listening:
             typer.echo(HELP)
-        typer.echo(f"ready for the operator's device: {told}")
+        at = f" at {rig.teleop_address}" if "remote" in (own, found) else ""
+        typer.echo(f"ready for the operator's device: {own or found}{at}{', of the node teleop that runs already' if found else ''}")
         try:
             return console.watch(typer.echo, keys, lambda: _check(graph))
         except KeyboardInterrupt:
@@ -156,11 +185,23 @@ def record(rig_name: str, task: str, episodes: int, dataset: Path, calibrations:
             raise
 
 
-def _start_teleop(ending: ExitStack, rig_name: str, device: str) -> None:
+def _running_device(node: ros.Node, rig_name: str, wanted: str) -> str:
+    """The device of the node `teleop` that runs already. Raises UserError where it is another one than `wanted`, or of another rig."""
+    require_rig(node, rig_name, "teleop")
+    (found,) = parameters(node, "teleop", "device")
+    if wanted not in ("", found):
+        raise UserError(
+            f"the node teleop runs already, with the device {found!r} and not {wanted!r}: leave out --device, or leave the device to "
+            "this command by `robosteer up RIG --only cameras,arm,recorder`"
+        )
+    return found
+
+
+def _start_teleop(ending: ExitStack, rig_name: str, device: str, namespace: str) -> None:
     from robosteer_ros.nodes.teleop import TeleopNode
 
-    given = {"rig": rig_name, "device": device}
-    teleop = TeleopNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+    given = [Parameter(name, value=value) for name, value in {"rig": rig_name, "device": device}.items()]
+    teleop = TeleopNode(namespace=namespace or None, parameter_overrides=given)
     ending.enter_context(spinning(teleop, ros.MultiThreadedExecutor(num_threads=THREADS)))
     ending.callback(teleop.close)
     if not teleop.start():

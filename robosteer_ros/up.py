@@ -56,13 +56,17 @@ class RunningGraph:
 
 
 @contextmanager
-def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: bool = False) -> Iterator[RunningGraph]:
+def bring_up(
+    settings: GraphSettings, say: Callable[[str], None], missing_only: bool = False,
+    check: Callable[[set[str]], None] = lambda running: None,
+) -> Iterator[RunningGraph]:  # fmt: skip
     """Everything that `settings` ask for, the simulated lab first where its rig has one and it does not run; down in order at
     the end. Nodes are on their way up when this is entered: `wait` waits for them. The context of ROS must be there, without
     its signal handlers, which would end it first.
 
     With `missing_only` nodes that run already are left to who has started them, and have to be of this rig, else a graph that is up
-    is refused. Raises UserError saying what stands in the way.
+    is refused; what is started, and that it is being ended, is said. `check` is called with the names of the nodes that run already,
+    before anything is started, and may raise. Raises UserError saying what stands in the way.
     """
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
@@ -84,7 +88,11 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
                 raise UserError(f"another process has brought up {_graph(settings.namespace)}: {cure}")
             if twice := sorted(running & ours):
                 raise UserError(f"in {_graph(settings.namespace)} there is {', '.join(twice)} already: {cure}")
+        check(running)
         wanted = [process for process in wanted if not running & set(process.nodes)]
+        begun = ", ".join([*(["the simulated lab"] if parts else []), *(process.name for process in wanted)]) if missing_only else ""
+        if begun:
+            say(f"starting {begun}; what they print is in {settings.logs}")
         given = [ros.Parameter(name, value=str(value)) for name, value in settings.model_dump(exclude={"namespace"}).items()]
         name = "supervisor" if alone else f"supervisor_{os.getpid()}"
         supervisor = Supervisor(wanted, name, namespace=settings.namespace or None, parameter_overrides=given)
@@ -96,6 +104,8 @@ def bring_up(settings: GraphSettings, say: Callable[[str], None], missing_only: 
         for part, (_, line) in lab.items():
             say(f"{part}: {line}")
         supervisor.open()
+        if begun:
+            stack.callback(say, f"ending {begun}")
         yield RunningGraph(supervisor, {part: child for part, (child, _) in lab.items()})
 
 

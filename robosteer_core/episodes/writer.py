@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 INTERRUPTED = "interrupted"
 
 
+def require_recordable(folder: str | Path, rig: Rig) -> None:
+    """Raises UserError where `folder` holds something else than demonstrations under the contract of the rig. Writes nothing."""
+    fps = whole_fps(rig, None)
+    _require_contract(Path(folder), {"fps": fps, "robot_type": rig.arm.model, "features": features_of(rig, fps)}, rig)
+
+
 class DatasetWriter:
     """Appends episodes to the dataset in `folder`, which is made when it is not there.
 
@@ -128,16 +134,14 @@ class DatasetWriter:
         return self._recording
 
     def _open(self, interrupted: str) -> None:
-        stored = self._stored_contract()
-        if stored is not None:
-            require_same_contract(self.folder, stored, self._contract())
+        found = _require_contract(self.folder, {"fps": self.fps, "robot_type": self._robot_type, "features": self.features}, self.rig)
         try:
             (self.folder / "meta").mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.folder)
         except OSError as error:
             raise UserError(f"cannot write to the dataset folder {self.folder}: {error.strerror}; give a folder that can be written") from error
         try:
-            if stored is None:
+            if not found:
                 layout.write_json(self.rig.model_dump(mode="json"), self.folder / layout.RIG)
                 layout.write_parquet(layout.tasks_table([]), self.folder / layout.TASKS)
                 write_summary(self.folder, layout.new_info(self.features, self.fps, self._robot_type), [], 0, {}, {})
@@ -157,27 +161,6 @@ class DatasetWriter:
         cameras = {name: calibration.model_dump(mode="json") for name, calibration in self._calibrations.items()}
         if not noted or noted[-1]["cameras"] != cameras:
             layout.write_json([*noted, {"from_episode": len(self), "cameras": cameras}], path)
-
-    def _stored_contract(self) -> dict[str, Any] | None:
-        """Contract of the dataset that is in the folder, or None when the folder is absent or empty."""
-        if not (self.folder / layout.INFO).is_file():
-            entries = sorted(path.name for path in self.folder.glob("*")) if self.folder.is_dir() else []
-            if entries and not (entries == ["meta"] and not (self.folder / "meta" / "episodes").exists()):
-                raise UserError(
-                    f"expected a dataset or an empty folder at {self.folder}; found {', '.join(entries[:5])} and no "
-                    f"{layout.INFO}; record into a new folder"
-                )
-            return None
-        info = layout.read_info(self.folder)
-        if not (self.folder / layout.RIG).is_file():
-            raise UserError(
-                f"the dataset {self.folder} was not recorded by robosteer (it has no {layout.RIG}); record into a new folder"
-            )
-        return contract_of(info, layout.read_json(self.folder / layout.RIG))
-
-    def _contract(self) -> dict[str, Any]:
-        info = {"fps": self.fps, "robot_type": self._robot_type, "features": self.features}
-        return contract_of(info, self.rig.model_dump(mode="json"))
 
     def _load(self) -> None:
         info = layout.read_info(self.folder)
@@ -266,3 +249,22 @@ class DatasetWriter:
         """Write what follows from the committed episodes."""
         info = layout.new_info(self.features, self.fps, self._robot_type)
         write_summary(self.folder, info, self._episodes, len(self._tasks), self._columns, self._images)
+
+
+def _require_contract(folder: Path, info: dict[str, Any], rig: Rig) -> bool:
+    """Whether a dataset is in the folder; False when that is absent or empty. Raises UserError where it is one of another contract than
+    that of `info` and the rig, and where something else is there."""
+    if not (folder / layout.INFO).is_file():
+        entries = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+        if entries and not (entries == ["meta"] and not (folder / "meta" / "episodes").exists()):
+            raise UserError(
+                f"expected a dataset or an empty folder at {folder}; found {', '.join(entries[:5])} and no "
+                f"{layout.INFO}; record into a new folder"
+            )
+        return False
+    stored = layout.read_info(folder)
+    if not (folder / layout.RIG).is_file():
+        raise UserError(f"the dataset {folder} was not recorded by robosteer (it has no {layout.RIG}); record into a new folder")
+    wanted = contract_of(info, rig.model_dump(mode="json"))
+    require_same_contract(folder, contract_of(stored, layout.read_json(folder / layout.RIG)), wanted)
+    return True

@@ -10,7 +10,7 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros.graph.arm_link import GraphArm
 from robosteer_ros.graph.messages import Stamps, report
 from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
-from robosteer_ros.hardware.teleop.devices import DEVICES, open_device
+from robosteer_ros.hardware.teleop.devices import DEVICES, SPEED_M_PER_S, TURN_RAD_PER_S, open_device
 from robosteer_ros.nodes import rig_node
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
@@ -32,8 +32,8 @@ class TeleopNode(rig_node.RigNode):
     def __init__(self, **options) -> None:
         super().__init__("teleop", **options)
         self.declare("device", "remote", f"the operator's device: {', '.join(DEVICES)}")
-        self.declare("speed_m_per_s", 0.15, "of the end effector at full deflection of the device; at most the rig's limit")
-        self.declare("turn_rad_per_s", 0.6, "of the end effector at full deflection of the device; at most the rig's limit")
+        self.declare("speed_m_per_s", SPEED_M_PER_S, "of the end effector at full deflection of the device; at most the rig's limit")
+        self.declare("turn_rad_per_s", TURN_RAD_PER_S, "of the end effector at full deflection of the device; at most the rig's limit")
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)

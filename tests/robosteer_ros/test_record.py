@@ -1,5 +1,9 @@
 """`robosteer record` from nothing: the lab, the nodes and the console; the test is the operator's hand."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from mcap.reader import make_reader
@@ -7,6 +11,7 @@ from operator_hand import DELTA, TASK, await_stage, demonstrate
 from rosbags.typesys import Stores, get_typestore
 
 from robosteer_core.episodes.reader import Dataset
+from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.runner import tick_ns
@@ -23,10 +28,10 @@ def rig_file(new_rig):
     return new_rig(cameras=cameras)
 
 
-def test_the_operators_episodes_become_a_dataset(rig, rig_file, start, tmp_path):
+def test_the_operators_episodes_become_a_dataset(rig, rig_file, start, tmp_path, capfd):
     folder = tmp_path / "demonstrations"
-    words = ["record", "--rig", str(rig_file), "--task", TASK, "--episodes", "2", "--dataset", str(folder), "--logs", str(tmp_path)]
-    with start(*words, line="ready for the operator") as process:
+    words = ["record", "--rig", str(rig_file), "--task", TASK, "--episodes", "2", "--dataset", str(folder)]
+    with start(*words, "--namespace", "cell", "--logs", str(tmp_path), line="ready for the operator") as process:
         device = TeleopLink(rig)
         first_ns = demonstrate(rig, device, ticks=9, verdict="keep")
         demonstrate(rig, device, ticks=3, verdict="discard")
@@ -36,6 +41,8 @@ def test_the_operators_episodes_become_a_dataset(rig, rig_file, start, tmp_path)
         said = process.stdout.read()
     assert "1 of 2 episodes kept, 1 discarded: start the next one: press the red button\n" in said
     assert said.endswith(f"2 episodes kept, 1 discarded, 21 frames in {folder}\n")
+    progress, begun = capfd.readouterr().err, "the simulated lab, front_camera, wrist_camera, arm, recorder"
+    assert progress.index(f"starting {begun}; what they print is in {tmp_path}\n") < progress.index(f"ending {begun}\n")
 
     data = Dataset(folder)
     arrays = data.arrays()
@@ -62,8 +69,8 @@ def test_the_operators_episodes_become_a_dataset(rig, rig_file, start, tmp_path)
         assert late_ns.min() >= 0 and late_ns.max() < 10
     assert data.image(0, "front").shape == (120, 160, 3)
     # Arm, hand, teleoperation, recorder, supervisor and two cameras.
-    assert set(logged_topics(folder, 0)) >= {f"/{name}" for name in (
-        "joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status", "arm/answers", "tf", "gripper/width",
+    assert set(logged_topics(folder, 0)) >= {"/tf"} | {f"/cell/{name}" for name in (
+        "joint_states", "arm/pose", "arm/commanded_pose", "arm/wrench", "arm/status", "arm/answers", "gripper/width",
         "arm/teleop/chunk", "arm/teleop/gripper_chunk", "teleop/command", "recorder/status",
         *(f"{camera}/color/{topic}" for camera in ("front", "wrist") for topic in ("image_raw/compressed", "camera_info")),
     )}  # fmt: skip
@@ -98,7 +105,7 @@ def logged_commands(folder, index):
     """What it has of `teleop/command`."""
     store = get_typestore(Stores.ROS2_JAZZY)
     with opened_log(folder, index) as file:
-        found = list(make_reader(file).iter_messages("/teleop/command"))
+        found = list(make_reader(file).iter_messages("/cell/teleop/command"))
     return [store.deserialize_cdr(message.data, schema.name) for schema, _, message in found]
 
 
@@ -106,3 +113,24 @@ def test_a_rig_without_cartesian_deltas_cannot_be_taught_by_hand():
     rig = load_rig("lab").model_copy(update={"action_space": load_rig("lab").action_space.model_copy(update={"kind": "joint_velocity"})})
     with pytest.raises(UserError, match="joint_velocity"):
         RecordingSession(rig, None, None, None, TASK)
+
+
+@pytest.fixture
+def demonstrations(tmp_path):
+    """A dataset of another contract than the lab's."""
+    rig = load_rig("lab")
+    DatasetWriter(tmp_path / "demonstrations", rig.model_copy(update={"rates": rig.rates.model_copy(update={"policy_hz": 10})})).close()
+    return tmp_path / "demonstrations"
+
+
+@pytest.mark.parametrize("words, refusal", [
+    (("--task", " "), "--task: expected the instruction in words, found ' '"),
+    (("--device", "nosuch"), "no teleoperation device 'nosuch'; there are: remote, keyboard"),
+    (("--device", "keyboard"), "the keyboard needs a terminal"),
+    (("--dataset", "demonstrations"), "fps: 10 in the dataset, 15 in the rig"),
+])  # fmt: skip
+def test_what_cannot_be_recorded_is_refused_before_anything_starts(demonstrations, tmp_path, words, refusal):
+    command = [sys.executable, "-m", "robosteer_core.cli", "record", "--task", TASK, "--dataset", "new", "--logs", "logs", *words]
+    ended = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90)
+    assert ended.returncode == 2 and refusal in ended.stderr and "starting" not in ended.stderr, ended.stderr
+    assert os.listdir(tmp_path) == ["demonstrations"]

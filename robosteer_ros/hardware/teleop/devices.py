@@ -18,13 +18,22 @@ DEVICES = {
 """A class by the name of the device."""
 
 
-def open_device(name: str, rig: Rig, m_per_s: float, rad_per_s: float) -> TeleopDevice:
+SPEED_M_PER_S, TURN_RAD_PER_S = 0.15, 0.6
+"""Of the end effector at full deflection, where nobody says otherwise."""
+
+
+def require_device(name: str) -> None:
+    """Raises UserError where there is no device of this name."""
+    if name not in DEVICES:
+        raise UserError(f"no teleoperation device {name!r}; there are: {', '.join(DEVICES)}")
+
+
+def open_device(name: str, rig: Rig, m_per_s: float = SPEED_M_PER_S, rad_per_s: float = TURN_RAD_PER_S) -> TeleopDevice:
     """The device, with the speeds of the end effector at full deflection where it has one.
 
     Raises UserError where there is no such device, or it cannot be opened.
     """
-    if name not in DEVICES:
-        raise UserError(f"no teleoperation device {name!r}; there are: {', '.join(DEVICES)}")
+    require_device(name)
     module, _, noun = DEVICES[name].partition(":")
     make = getattr(import_module(module), noun)
     if name in ("remote", "guiding"):

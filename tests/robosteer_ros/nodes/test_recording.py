@@ -1,6 +1,8 @@
 """Teleoperation and recorder as nodes of a graph; the test is the operator's hand."""
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 
@@ -164,6 +166,14 @@ def test_a_recorder_killed_in_an_episode_leaves_the_earlier_ones_and_the_arm_at_
     assert [episode.length for episode in Dataset(folder / "interrupted").episodes] in ([1], [2])
     assert sorted(path.name for path in (folder / "raw").iterdir()) == ["episode_000000", "episode_000001", "interrupted_000"]
     device.close()
+
+
+def test_a_device_other_than_that_of_the_teleoperation_that_runs_is_refused(teleop, rig_file, tmp_path):
+    command = [sys.executable, "-m", "robosteer_core.cli", "record", "--rig", str(rig_file), "--task", TASK, "--dataset", str(tmp_path / "new")]
+    words = ["--device", "guiding", "--logs", str(tmp_path / "logs")]
+    ended = subprocess.run([*command, *words], capture_output=True, text=True, timeout=90)
+    assert ended.returncode == 2 and "the node teleop runs already, with the device 'remote' and not 'guiding'" in ended.stderr, ended.stderr
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.fixture
