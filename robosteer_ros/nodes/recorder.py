@@ -73,8 +73,9 @@ class RecorderNode(rig_node.RigNode):
         callback = self._on_parameters
         self.add_on_set_parameters_callback(callback)
         self.running.callback(self.remove_on_set_parameters_callback, callback)
-        # Opened here and not in the worker: a refusal refuses the transition. For nobody: who asked for it before may have gone.
-        self._open(**{name: self.value(name) for name in _SESSION} | {"owner": ""})
+        # In the worker as what comes later, and waited for: a refusal refuses the transition. For nobody: who asked for it before may
+        # have gone.
+        self._ask(lambda: self._open(**{name: self.value(name) for name in _SESSION} | {"owner": ""}))
         heard = self.create_subscription(
             sensor_msgs.msg.Joy, "teleop/command", self._hear, STATES, callback_group=MutuallyExclusiveCallbackGroup()
         )

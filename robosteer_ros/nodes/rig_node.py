@@ -14,11 +14,14 @@ from robosteer_core.rig import Rig, load_rig
 from robosteer_core.runtime.lab_processes import end_with_parent
 from robosteer_ros import ros
 from robosteer_ros.ros import (
+    CallbackGroup,
     ExternalShutdownException,
     InvalidHandle,
-    LifecycleNode,
+    LifecycleNodeMixin,
     LifecycleState,
     MultiThreadedExecutor,
+    MutuallyExclusiveCallbackGroup,
+    Node,
     SignalHandlerOptions,
     TransitionCallbackReturn,
     rcl_interfaces,
@@ -34,23 +37,33 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class RigNode(LifecycleNode):
+class RigNode(LifecycleNodeMixin, Node):
     """A lifecycle node of the rig that its parameter `rig` names: a YAML file, or the name of one in launch/.
 
     Subclasses override `configure`, `activate`, `deactivate` and `clean_up`; a UserError in one of the first two refuses the
     transition, with its words in the log. What `configure` opens goes onto the stack `resources`, and what `activate` starts
     onto `running`: each is closed by the transition back, by a refusal and at the end. With the parameter `autostart` the
     node configures and activates itself, for who runs it without a supervisor.
+
+    What makes parameters known and sets them answers also while a transition is at work, which may take minutes.
     """
 
+    _at_work: CallbackGroup | None = None
+
     def __init__(self, name: str, **options) -> None:
-        super().__init__(name, **options)
+        Node.__init__(self, name, **options)  # in its group the services of the parameters, and nothing else that waits
+        self._at_work = MutuallyExclusiveCallbackGroup()
+        LifecycleNodeMixin.__init__(self)
         self.rig: Rig | None = None
         self.refusal = ""  # why the last transition was refused
         self.resources, self.running = ExitStack(), ExitStack()
         self.declare("rig", "lab", "the rig: a YAML file, or the name of one in launch/")
         self.declare("autostart", False, "configure and activate at the start, without a supervisor")
         _hear_python(self.get_logger())
+
+    @property
+    def default_callback_group(self) -> CallbackGroup:
+        return self._at_work or super().default_callback_group
 
     def declare(self, name: str, default: bool | int | float | str | list[str], description: str, read_only: bool = True) -> None:
         """A parameter, by default one that is set at the start alone."""

@@ -31,7 +31,7 @@ _NAMES = {
     "InvalidParameterValueException InvalidTopicNameException NotInitializedException ParameterAlreadyDeclaredException "
     "ParameterImmutableException ParameterNotDeclaredException ParameterUninitializedException",
     "executors": "Executor ExternalShutdownException MultiThreadedExecutor SingleThreadedExecutor",
-    "lifecycle": "LifecycleNode LifecyclePublisher LifecycleState ManagedEntity TransitionCallbackReturn",
+    "lifecycle": "LifecycleNode LifecycleNodeMixin LifecyclePublisher LifecycleState ManagedEntity TransitionCallbackReturn",
     "logging": "LoggingSeverity get_logger set_logger_level",
     "node": "Node",
     "parameter": "Parameter get_parameter_value parameter_value_to_python",

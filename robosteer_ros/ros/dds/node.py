@@ -166,7 +166,7 @@ class Node(NodeParameters, NodeGraph):
         name = self.resolve_topic_name(topic)
         profile, kind = as_profile(qos_profile), _message_name(msg_type)
         reader = self._context.create_reader(f"rt{name}", kind, profile, hash_data(kind))
-        group = callback_group or self._default_callback_group
+        group = callback_group or self.default_callback_group
         return self._add(Subscription(self, reader, msg_type, name, callback, group, profile, raw))
 
     def create_service(
@@ -191,13 +191,13 @@ class Node(NodeParameters, NodeGraph):
         for create, kind in zip((self._context.create_reader, self._context.create_writer), kinds, strict=True):
             topic, half = topics[kind]
             ends.append(create(topic, half.ros_type__, profile, identity + hash_data(half.ros_type__), header=True))
-        return self._add(made(self, *ends, srv_type, name, callback, group or self._default_callback_group, profile))
+        return self._add(made(self, *ends, srv_type, name, callback, group or self.default_callback_group, profile))
 
     def create_timer(
         self, timer_period_sec: float, callback: Callable | None, callback_group: CallbackGroup | None = None,
         clock: Clock | None = None, autostart: bool = True,
     ) -> Timer:  # fmt: skip
-        group = callback_group or self._default_callback_group
+        group = callback_group or self.default_callback_group
         timer = Timer(self, callback, round(float(timer_period_sec) * 1e9), clock or self._clock, group)
         if not autostart:
             timer.cancel()
@@ -210,7 +210,7 @@ class Node(NodeParameters, NodeGraph):
         return Rate(self.create_timer(1 / frequency, None, MutuallyExclusiveCallbackGroup(), clock), self._context)
 
     def create_guard_condition(self, callback: Callable, callback_group: CallbackGroup | None = None) -> GuardCondition:
-        return self._add(GuardCondition(self, callback, callback_group or self._default_callback_group))
+        return self._add(GuardCondition(self, callback, callback_group or self.default_callback_group))
 
     def _add(self, entity: Entity):
         self._entities.append(entity)

@@ -4,23 +4,25 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_ros import ros
+from robosteer_ros.graph.participant import call, spinning
 from robosteer_ros.nodes.rig_node import RigNode
-from robosteer_ros.ros import TransitionCallbackReturn
+from robosteer_ros.ros import TransitionCallbackReturn, create_node, lifecycle_msgs, rcl_interfaces
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class Diary(RigNode):
-    """Notes what happens; refuses what `refused` names."""
+    """Notes what happens; refuses what `refused` names. `meanwhile` is called in a transition."""
 
     def __init__(self):
         super().__init__("diary")
-        self.notes, self.refused = [], ""
+        self.notes, self.refused, self.meanwhile = [], "", lambda: None
 
     def configure(self):
         self.resources.callback(self.notes.append, "resources closed")
@@ -32,6 +34,7 @@ class Diary(RigNode):
 
     def _do(self, name):
         self.notes.append(f"{name} {self.rig.name}")
+        self.meanwhile()
         if name == self.refused:
             raise UserError("expected a cable, found none; plug it in")
 
@@ -69,6 +72,25 @@ def test_a_refused_transition_says_why_closes_what_it_opened_and_may_be_tried_ag
     assert "expected a cable, found none; plug it in" in capfd.readouterr().err
     node.refused = ""
     assert (node.start() if refused == "configure" else node.trigger_activate() == SUCCESS) is True
+
+
+def test_parameters_are_told_while_a_transition_is_at_work_and_nothing_else_of_the_node_goes_on(make):
+    node, peer = make("-p", "rig:=panda_lab"), create_node("asker")
+    at_work, go_on, ticked = threading.Event(), threading.Event(), threading.Event()
+    node.meanwhile = lambda: at_work.set() or go_on.wait(60)
+    change = peer.create_client(lifecycle_msgs.srv.ChangeState, "diary/change_state")
+    get = peer.create_client(rcl_interfaces.srv.GetParameters, "diary/get_parameters")
+    with spinning(node, ros.MultiThreadedExecutor(num_threads=4)), spinning(peer):
+        assert change.wait_for_service(60) and get.wait_for_service(60)
+        request = lifecycle_msgs.srv.ChangeState.Request()
+        request.transition.id = lifecycle_msgs.msg.Transition.TRANSITION_CONFIGURE
+        changed = change.call_async(request)
+        assert at_work.wait(60)
+        node.create_timer(0.01, ticked.set)
+        (value,) = call(get, rcl_interfaces.srv.GetParameters.Request(names=["rig"]), 30).values
+        assert value.string_value == "panda_lab" and not changed.done() and not ticked.is_set()
+        go_on.set()
+        assert ticked.wait(60) and changed.result().success
 
 
 def test_an_unknown_rig_is_refused_in_words(make, capfd):
