@@ -105,7 +105,7 @@ def parameters(reader: Node, name: str) -> list[tuple[str, ...]]:
     rows = []
     for each, value in zip(told, values):
         default = "" if each.name in GIVEN else f"`{ros.parameter_value_to_python(value)!r}`"
-        meaning = each.description + ("" if each.read_only else "; may be set while it runs")
+        meaning = each.description + ("" if each.read_only else "; may be set while the node runs")
         rows.append((f"`{each.name}`", _TYPES.get(each.type, str(each.type)), default, meaning.replace("<", "&lt;")))
     return rows
 

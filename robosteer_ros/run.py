@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,14 +80,14 @@ def run(
             ending.enter_context(spinning(node))
             asked, scene = PolicyConsole(node), None
             asked.require_rig(rig)
-            if task:
+            with console.status("the policy is loaded"):
+                asked.await_ready()
+            wishes = {"instruction": words, "seconds": seconds, "executed": executed, "seed": seed}
+            wishes |= {"policy": policy, "adapter": adapter} if policy else {}
+            asked.set(**wishes, **({"device": device} if device else {}))
+            if task:  # not before the node has agreed: the scene of a run that goes is not ours
                 scene = ending.enter_context(LabLink(config.lab.control, "run"))
                 scene.reset(task, seed, hold=True, variation=variation)
-            asked.set(instruction=words, seconds=seconds, executed=executed, seed=seed)
-            if policy:
-                asked.set(policy=policy, adapter=adapter)
-            if device:
-                asked.set(device=device)
             about = {"instruction": words, "task": task, "variation": variation, "seed": seed, "seconds": seconds, "executed": executed}
             run_log = ending.enter_context(_logged(RunLog(node, config, out, about), console)) if log else None
             console.print(f"running: {words}; Ctrl-C holds the arm, then stops it", highlight=False, markup=False)
@@ -98,10 +99,11 @@ def run(
 
 def _run(asked: PolicyConsole, console: Console, scene: LabLink | None, log: RunLog | None) -> int:
     """One run from its start to its end, however that comes; its exit code."""
-    tell = log.tell if log else lambda status, **more: None
+    tell = partial(log.tell, instructions=asked.instructions) if log else lambda status, **more: None
     number = None
     try:
-        number = asked.start()
+        with console.status("the run begins"):  # which loads the policy where it is another
+            number = asked.start()
         with _Shown(console) as shown:
             status = asked.follow(number, lambda status: _until_done(asked, scene, status, shown))
     except KeyboardInterrupt:
@@ -137,13 +139,21 @@ def _until_done(asked: PolicyConsole, scene: LabLink | None, status: dict[str, s
 
 @contextmanager
 def _logged(log: RunLog, console: Console) -> Iterator[RunLog]:
-    log.begin()
-    try:
-        yield log
-    finally:
+    def end() -> None:
         with _deaf():
             if said := log.end():
                 console.print(said, highlight=False, markup=False, soft_wrap=True)
+
+    log.begin()
+    try:
+        yield log
+    except BaseException:  # why the run ended is more than why its log is not whole
+        try:
+            end()
+        except UserError as error:
+            console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+        raise
+    end()
 
 
 class _Shown:

@@ -19,18 +19,20 @@ ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
 class PolicyConsole:
     """The policy node, asked through its services and heard by its status. Another thread spins `node`.
 
-    `status` is what it told last. Raises UserError where the node is not there, and where it refuses, in its words.
+    `status` is what it told last, `instructions` are those of the run that is followed, one after the other. Raises UserError where
+    the node is not there, and where it refuses, in its words.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._news, self.status, self._heard_s = threading.Condition(), {}, time.monotonic()
+        self.instructions: list[str] = []
         node.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "policy/status", self._hear, LATCHED)
         self._clients = {
             name: node.create_client(kind, f"policy/{name}")
             for name, kind in {
                 "start": std_srvs.srv.Trigger, "stop": std_srvs.srv.Trigger,
-                "set_parameters": rcl_interfaces.srv.SetParameters,
+                "set_parameters_atomically": rcl_interfaces.srv.SetParametersAtomically,
             }.items()
         }  # fmt: skip
 
@@ -39,11 +41,26 @@ class PolicyConsole:
         self._found("start")  # where it is not there, this says what starts it
         require_rig(self._node, rig, "policy", "arm")
 
+    def await_ready(self) -> None:
+        """Until the node is active with its policy, however long that loads. Raises UserError where it does not come to that."""
+        self._found("start")
+        began_s = loading_s = time.monotonic()
+        with self._news:
+            while (state := self.status.get("state", "silent")) not in ("ready", "running"):
+                now_s = time.monotonic()
+                if state == "loading" and now_s < began_s + LOAD_TIMEOUT_S:
+                    loading_s = now_s
+                if now_s > loading_s + ANSWER_TIMEOUT_S:
+                    raise UserError(f"the policy node has been {state} for {ANSWER_TIMEOUT_S:.0f} s instead of ready; look at its log")
+                self._news.wait(0.5)
+
     def set(self, **values: object) -> None:
+        """All of them or, where the node refuses one, none."""
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        answer = self._call("set_parameters", rcl_interfaces.srv.SetParameters.Request(parameters=given))
-        if refused := [result.reason for result in answer.results if not result.successful]:
-            raise UserError(f"the policy node refuses its parameters: {'; '.join(refused)}")
+        request = rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given)
+        result = self._call("set_parameters_atomically", request).result
+        if not result.successful:
+            raise UserError(f"the policy node refuses its parameters: {result.reason}")
 
     def start(self) -> str:
         """Begin a run, with the policy that the parameters name; its number, as the status tells it."""
@@ -66,6 +83,8 @@ class PolicyConsole:
             if status.get("run", run) != run or status.get("state") in ("unconfigured", "inactive"):
                 raise UserError(f"run {run} is over, and not by itself: the node of the policy is {status['state']}, look at its log")
             if status.get("run") == run:
+                if status["instruction"] not in self.instructions[-1:]:
+                    self.instructions.append(status["instruction"])
                 show(status)
                 if status["outcome"]:
                     return status

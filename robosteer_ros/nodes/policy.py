@@ -15,7 +15,7 @@ from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.nodes.rig_node import RigNode
 from robosteer_ros.nodes.rig_node import main as run_process
 from robosteer_ros.policy_run import Outcome, PolicyRun, Wishes
-from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs, std_msgs, std_srvs
+from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs, rcl_interfaces, std_msgs, std_srvs
 
 #: Wall seconds: between two words on `policy/status` of a run; for a run to begin, and to end.
 STATUS_PERIOD_S, BEGIN_TIMEOUT_S, END_TIMEOUT_S = 0.2, 20.0, 20.0
@@ -28,16 +28,16 @@ class PolicyNode(RigNode):
 
     A run ends by `policy/stop`, after `seconds`, and by whatever goes wrong, which `policy/status` tells in words: the arm
     holds, and is released. Nothing but `policy/start` begins the next. An instruction that comes while it runs is what the
-    policy is asked at its next decision.
+    policy is asked at its next decision; no other parameter can be set meanwhile.
     """
 
     def __init__(self, **options) -> None:
         super().__init__("policy", **options)
-        then = "; taken when the node is configured, and when a run starts"
+        then = "; taken when the node is configured, and when a run starts; not to be set during a run"
         self.declare("policy", "", f"checkpoint folder, ws://host:port, or the name of an installed policy{then}", read_only=False)
         self.declare("adapter", "", f"adapter folder, empty for none{then}", read_only=False)
         self.declare("device", "cpu", f"where a checkpoint folder runs: cpu, cuda, cuda:1{then}", read_only=False)
-        then = "; taken when a run starts"
+        then = "; taken when a run starts; not to be set during a run"
         self.declare("instruction", "", "in words; what came last counts, this or policy/instruction", read_only=False)
         self.declare("executed", 0, f"actions of a chunk before the policy is asked again, 0: as it says itself{then}", read_only=False)
         self.declare("seconds", 0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{then}", read_only=False)
@@ -46,9 +46,11 @@ class PolicyNode(RigNode):
         self._loaded: PolicySpec | None = None
         self._station: GraphStation | None = None
         self._run: PolicyRun | None = None
+        self._loading = False
         self._runs, self._instruction = 0, str(self.value("instruction")).strip()
+        self._starting, self._telling = threading.RLock(), threading.Lock()
+        self.add_on_set_parameters_callback(self._check)
         self.add_post_set_parameters_callback(self._set)
-        self._starting, self._telling = threading.Lock(), threading.Lock()
         # Who waits for a run to begin must not keep others from stopping it.
         group = ReentrantCallbackGroup()
         self._status = self.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "policy/status", LATCHED)
@@ -66,22 +68,31 @@ class PolicyNode(RigNode):
     def configure(self) -> None:
         self.resources.callback(self._forget_policy)
         self._load()
-        self._tell()
 
     def _load(self) -> None:
-        """The policy that the parameters name, unless it is the one that is there. Raises UserError, and that one stays."""
+        """The policy that the parameters name, unless it is the one that is there. Raises UserError, and that one stays, also in
+        the parameters."""
         name, adapter = str(self.value("policy")), str(self.value("adapter"))
         if not name:
             raise UserError("the parameter `policy` is empty: give a checkpoint folder, ws://host:port or the name of a policy")
         spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None, device=str(self.value("device")))
         if spec == self._loaded:
             return
-        began = time.perf_counter()
+        began, self._loading = time.perf_counter(), True
+        self._tell()
         self.get_logger().info(f"loading {name}{f' with the adapter {adapter}' if adapter else ''}")
-        policy = load_trial_policy(spec, self.rig)
-        self._forget_policy()
-        self._policy, self._loaded = policy, spec
-        self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
+        try:
+            policy = load_trial_policy(spec, self.rig)
+            self._forget_policy()
+            self._policy, self._loaded = policy, spec
+            self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
+        except Exception:
+            if self._loaded is not None:
+                self.set_parameters_atomically([Parameter(name, value=value) for name, value in self._told_of_policy().items()])
+            raise
+        finally:
+            self._loading = False
+            self._tell()
 
     def _forget_policy(self) -> None:
         if self._policy is not None:
@@ -103,6 +114,14 @@ class PolicyNode(RigNode):
         self._tell()
 
     # What others ask.
+
+    def _check(self, parameters: list[Parameter]) -> rcl_interfaces.msg.SetParametersResult:
+        """What begins or goes is not changed under its feet: all are refused, unless it is the instruction alone."""
+        free = all(parameter.name == "instruction" for parameter in parameters)
+        if not free and self._starting.acquire(blocking=False):  # by this thread, too, where it puts back what is loaded
+            free = not self._running
+            self._starting.release()
+        return rcl_interfaces.msg.SetParametersResult(successful=free, reason="" if free else "the policy runs: policy/stop ends it")
 
     def _set(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
@@ -184,16 +203,23 @@ class PolicyNode(RigNode):
 
     def _report(self) -> diagnostic_msgs.msg.DiagnosticArray:
         run, running = self._run, self._running
-        state = "unconfigured" if self._policy is None else "inactive" if self._station is None else "running" if running else "ready"
-        loaded = self._loaded
-        values = {"state": state, "policy": loaded.policy if loaded else "", "adapter": str(loaded.adapter or "") if loaded else "",
-                  "device": loaded.device if loaded else "", "instruction": self._instruction}  # fmt: skip
+        state = "loading" if self._loading else "unconfigured" if self._policy is None else "inactive" if self._station is None else (
+            "running" if running else "ready"
+        )  # fmt: skip
+        values = {"state": state, **self._told_of_policy(), "instruction": self._instruction}
         if run is not None:
             values |= {"run": self._runs, "outcome": run.outcome.value if run.outcome else "", "error": run.error}
             values |= run.statistics.summary()
         failed = run is not None and run.outcome is Outcome.FAILED
         words = f"{state}; run {self._runs} failed: {run.error}" if failed else state
         return report(self.get_clock().now().to_msg(), self.get_name(), words, values, _Level.ERROR if failed else _Level.OK)
+
+    def _told_of_policy(self) -> dict[str, str]:
+        """What is loaded, as the parameters name it."""
+        loaded = self._loaded
+        if loaded is None:
+            return dict.fromkeys(("policy", "adapter", "device"), "")
+        return {"policy": loaded.policy, "adapter": str(loaded.adapter or ""), "device": loaded.device}
 
     def _tell(self) -> None:
         with self._telling:  # so that what is told last is what is the case

@@ -126,6 +126,22 @@ def test_a_task_that_is_not_done_is_exit_code_1(graph, run):
     assert code == 1 and "the task was not done: its time is over" in said, said
 
 
+def test_a_second_run_is_refused_and_disturbs_nothing_of_the_first(graph, run, rig, folder):
+    first = run("--instruction", TASK)
+    until(first, "ticks")
+    with LabLink(rig.lab.control, "test") as lab:
+        resets = lab.status()["generation"]
+        code, said = ended(run("--task", "open the drawer", "--seed", "5", "--policy", "nowhere", "--seconds", "1"))
+        assert code == 2 and "the policy runs: policy/stop ends it" in said and "log of the run" not in said, said
+        assert lab.status()["generation"] == resets
+    subprocess.run([*ROBOSTEER, "param", "set", "policy", "instruction", "press the red button"], check=True, capture_output=True)
+    until(first, "ticks")
+    first.send_signal(signal.SIGINT)
+    said = ended(first)[1]
+    summary = json.loads((folder / said.partition("log of the run: ")[2].split()[0] / "summary.json").read_text())
+    assert (summary["error"], summary["outcome"], summary["instructions"]) == ("", "stopped", [TASK, "press the red button"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_holds_the_arm_and_stops_it_and_leaves_the_graph_as_it_was(graph, run, rig, number):
     process = run("--instruction", TASK)

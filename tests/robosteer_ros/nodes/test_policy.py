@@ -6,14 +6,19 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from websockets.sync.server import serve
 
+from robosteer_core.errors import UserError
+from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_link import LabLink
 from robosteer_ros import ros
 from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.participant import parameters
+from robosteer_ros.graph.policy_console import PolicyConsole
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.nodes.policy import PolicyNode
-from robosteer_ros.ros import diagnostic_msgs, std_msgs, std_srvs
+from robosteer_ros.ros import diagnostic_msgs, lifecycle_msgs, std_msgs, std_srvs
 
 TASK = "touch the red button"
 
@@ -38,8 +43,8 @@ def others(rig_file, start, start_lab, start_node):
 class Graph:
     """The node, and a peer that asks it and hears it."""
 
-    def __init__(self, rig_file, **parameters):
-        given = {"rig": str(rig_file), "policy": "scripted"} | parameters
+    def __init__(self, rig_file, **given):
+        given = {"rig": str(rig_file), "policy": "scripted"} | given
         ros.init(args=["test", "--ros-args", *(word for name, value in given.items() for word in ("-p", f"{name}:={value}"))])
         self.node, self.peer = PolicyNode(), ros.create_node("peer")
         self.executor = ros.MultiThreadedExecutor(num_threads=4)
@@ -97,8 +102,8 @@ def graph(others, rig_file):
     """`graph(policy=..., ...)`: a started node with these parameters."""
     made = []
 
-    def make(**parameters):
-        made.append(Graph(rig_file, **parameters))
+    def make(**given):
+        made.append(Graph(rig_file, **given))
         made[-1].begin()
         return made[-1]
 
@@ -154,15 +159,81 @@ def test_another_instruction_is_taken_while_it_runs(graph, lab):
     assert peers.call("start") == (True, f"run 2: {TASK}")
 
 
-@pytest.mark.parametrize("kind, parameters, words", [
+def test_who_asks_for_another_run_while_one_goes_is_refused_and_changes_nothing(graph, lab):
+    peers = graph(instruction=TASK, seconds=1000.0)
+    lab.reset(TASK, 0, hold=True)
+    second = PolicyConsole(peers.peer)
+    names = ("policy", "device", "instruction", "seconds", "executed", "seed")
+    before = parameters(peers.peer, "policy", *names)
+    assert peers.call("start")[0]
+    peers.until_in_use([TASK])
+    with pytest.raises(UserError, match="the policy runs: policy/stop ends it"):
+        second.set(policy="nowhere", device="moon", instruction="open the drawer", seconds=1.0, executed=3, seed=7)
+    assert parameters(peers.peer, "policy", *names) == before
+    with pytest.raises(UserError, match="the policy runs"):
+        second.set(seconds=1.0)
+    second.set(instruction="touch the red cube")
+    peers.until_in_use([TASK, "touch the red cube"])
+    peers.call("stop")
+    second.set(policy="scripted", instruction=TASK, seconds=0.5)
+
+
+def test_a_policy_that_cannot_be_loaded_is_not_kept_and_the_next_run_has_the_one_that_is(graph, lab):
+    peers = graph(instruction=TASK, seconds=0.5)
+    lab.reset(TASK, 0, hold=True)
+    asked = PolicyConsole(peers.peer)
+    asked.set(policy="nowhere", adapter="beside/it", device="moon")
+    with pytest.raises(UserError, match="no policy 'nowhere'"):
+        asked.start()
+    assert parameters(peers.peer, "policy", "policy", "adapter", "device") == ["scripted", "", "cpu"]
+    assert asked.start() == "1"
+    assert peers.until(run="1", outcome="over")["error"] == ""
+
+
+def test_while_its_policy_loads_the_node_says_so_and_answers_and_who_wants_to_run_it_waits(others, rig_file, lab):
+    """A server that does not tell its metadata yet is a policy that is not there yet."""
+    go_on = threading.Event()
+
+    def tell_late(connection):
+        go_on.wait(60)
+        connection.send(pack({"model": "test"}))
+        connection.recv()
+
+    with serve(tell_late, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        peers = Graph(rig_file, policy=f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+        try:
+            asked = PolicyConsole(peers.peer)
+            change = peers.peer.create_client(lifecycle_msgs.srv.ChangeState, "policy/change_state")
+            assert change.wait_for_service(60)
+            configure = lifecycle_msgs.srv.ChangeState.Request()
+            configure.transition.id = lifecycle_msgs.msg.Transition.TRANSITION_CONFIGURE
+            configured = change.call_async(configure)
+            peers.until(state="loading")
+            assert parameters(peers.peer, "policy", "rig") == [str(rig_file)]
+            waiting = threading.Thread(target=asked.await_ready)
+            waiting.start()
+            assert waiting.is_alive() and not configured.done()
+            go_on.set()
+            peers.until(state="inactive")
+            assert waiting.is_alive() and peers.node.trigger_activate() == ros.TransitionCallbackReturn.SUCCESS
+            waiting.join(60)
+            assert not waiting.is_alive() and asked.status["state"] == "ready"
+        finally:
+            go_on.set()
+            peers.close()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("kind, given, words", [
     ("reflex", {"error": "cartesian_reflex"}, "cartesian_reflex"),
     ("camera_stop", {"camera": "front", "seconds": 1000.0}, "no frame captured at"),
 ])  # fmt: skip
-def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, kind, parameters, words):
+def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, kind, given, words):
     peers = graph(instruction=TASK, seconds=30.0)
     lab.reset(TASK, 0, hold=True)
     assert peers.call("start")[0]
-    lab.fault(kind, **parameters)
+    lab.fault(kind, **given)
     told = peers.until(state="ready", outcome="failed")
     assert words in told["error"]
     arm = peers.node._station.arm
