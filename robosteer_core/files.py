@@ -29,7 +29,11 @@ def temporary_of(path: Path) -> Path:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write or replace a file in one step, so that a reader never sees half of it."""
+    """Write or replace a file in one step, so that a reader never sees half of it. OSError leaves it as it was."""
     temporary = temporary_of(path)
-    temporary.write_text(content, encoding="utf-8")
-    put(temporary, path)
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        put(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

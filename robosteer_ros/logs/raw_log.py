@@ -109,14 +109,15 @@ class RawLog:
             folder.parent.mkdir(parents=True, exist_ok=True)
             writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
             writer.open()
+            with self._lock:
+                self._writer, self.messages = writer, {}
+                for heard, _ in self._heard:
+                    heard.connection = None
+                    for payload in heard.last:
+                        self._write(heard, payload)
         except OSError as error:
+            self.drop()
             raise UserError(f"cannot write the raw log {folder}: {error.strerror}; make room, or choose another folder") from error
-        with self._lock:
-            self._writer, self.messages = writer, {}
-            for heard, _ in self._heard:
-                heard.connection = None
-                for payload in heard.last:
-                    self._write(heard, payload)
 
     def end(self) -> bool:
         """Finish the bag; False where it could not be written to its end, which has been said."""

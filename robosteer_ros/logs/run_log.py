@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from robosteer_core.errors import UserError
 from robosteer_core.files import write_text
 from robosteer_core.rig import Rig
 from robosteer_ros.logs.raw_log import RawLog
@@ -31,9 +32,13 @@ class RunLog:
         self._summary = {"began": self._began.isoformat(timespec="seconds"), "rig": rig.name, **about, "outcome": None}
 
     def begin(self) -> None:
-        """Raises UserError where the log cannot be written."""
-        self._log.begin(self.folder)
-        self._write()
+        """Raises UserError where the log cannot be written, and leaves nothing of it."""
+        try:
+            self._log.begin(self.folder)
+            self._write()
+        except UserError:
+            self._drop()
+            raise
 
     def tell(self, status: Mapping[str, str], **more: object) -> None:
         """Put on record what `policy/status` says of the run, and more."""
@@ -44,10 +49,11 @@ class RunLog:
         self._look()
 
     def end(self) -> str:
-        """Finish the log; says what is in it. Of a run that was refused at its start, and told nothing, nothing is left."""
+        """Finish the log; says what is in it. Of a run that was refused at its start, and told nothing, nothing is left.
+
+        Raises UserError where the summary cannot be written: then it stays as it was at the beginning."""
         if not self._told:
-            self._log.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._drop()
             return ""
         self._look()
         whole = self._log.end()
@@ -65,8 +71,18 @@ class RunLog:
         for topic, nodes in self._log.publishers().items():
             self._nodes[topic] |= nodes
 
+    def _drop(self) -> None:
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _write(self) -> None:
-        write_text(self.folder / SUMMARY, json.dumps(self._summary, indent=1) + "\n")
+        path = self.folder / SUMMARY
+        try:
+            write_text(path, json.dumps(self._summary, indent=1) + "\n")
+        except OSError as error:
+            outcome = self._summary["outcome"]
+            how = f"the run itself was {outcome}" if outcome else "nothing has run"
+            raise UserError(f"cannot write {path}: {error.strerror}; {how}. Make room, or choose another folder by --out") from error
 
 
 #: How the numbers of the loop are called in the status.

@@ -7,6 +7,7 @@ import time
 import pytest
 from mcap.reader import make_reader
 
+from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
 from robosteer_ros.graph.participant import spinning
@@ -112,6 +113,24 @@ def test_a_run_has_a_folder_of_its_own_which_says_what_it_was_asked_and_what_cam
     assert told["topics"] == {"/left/arm/pose": {"messages": 2, "nodes": ["/left/recorder"]}}
     with (runs[0] / f"{runs[0].name}.mcap").open("rb") as file:
         assert [channel.topic for _, channel, _ in make_reader(file).iter_messages()] == ["/left/arm/pose"] * 2
+
+
+def test_where_the_disk_is_full_a_runs_log_is_refused_in_words_and_nothing_is_half_written(node, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = RunLog(node, RIG, tmp_path, {"instruction": "wave"})
+    log.begin()
+    begun = (log.folder / "summary.json").read_text()
+    log.tell({"outcome": "over", "error": ""})
+    other = RunLog(node, RIG, tmp_path / "other", {"instruction": "wave"})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, before[1]))
+    try:
+        with pytest.raises(UserError, match="summary.json: File too large; the run itself was over. Make room"):
+            log.end()
+        with pytest.raises(UserError, match="Make room"):
+            other.begin()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (log.folder / "summary.json").read_text() == begun and not list(tmp_path.rglob("*.tmp")) and not other.folder.exists()
 
 
 def test_each_camera_is_logged_compressed_and_nothing_is_logged_raw():
