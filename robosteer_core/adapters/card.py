@@ -15,20 +15,22 @@ from robosteer_core.page import data_uri, render
 
 if TYPE_CHECKING:
     from robosteer_core.adapters.store import AdapterRecord
+    from robosteer_core.vla.policy import Policy
 
 CARD = "card.html"
+#: Said of a run whose `better_on_held_out` is false.
+WORSE = "no step that was measured is better than the base on the held-out episodes; what was written is the best of them"
 
 
-def write_card(
-    folder: Path, record: AdapterRecord, eligible: np.ndarray, parameters: int, files: tuple[Path, ...], training: dict[str, Any] | None = None
-) -> None:
-    """Write `card.html` into an adapter's folder, in one step.
+def write_card(folder: Path, record: AdapterRecord, policy: Policy, files: tuple[Path, ...], training: dict[str, Any] | None = None) -> None:
+    """Write `card.html` into the folder of an adapter of `policy`, in one step.
 
-    `eligible` (layers, heads) are the heads of the trained part that reach the action; `files` are named with size and
-    SHA-256; `training` is the summary of the run that made it, where there is one.
+    `files` are named with size and SHA-256; `training` is the summary of the run that made it, where there is one.
     """
+    from robosteer_core.adapters.export import LEROBOT
     from robosteer_core.heads.draw import draw
 
+    eligible = policy.sites.eligible(record.trained_part)
     scores = None if record.scores is None else np.array(record.scores)
     chosen = [(head.layer, head.head) for head in record.heads]
     scored = record.scored_part and f"scored: {record.scored_part} heads; "
@@ -39,8 +41,10 @@ def write_card(
         head_map = data_uri(picture)
     page = render(
         Path(__file__).with_name(CARD),
-        record=record, folder=str(folder), layers=eligible.shape[0], heads=eligible.shape[1], parameters=parameters, training=training,
-        head_map=head_map, files=[(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
+        record=record, folder=str(folder.absolute()), layers=eligible.shape[0], heads=eligible.shape[1], training=training,
+        parameters=record.targets(policy).parameters(policy.model, record.rank), loss=policy.loss_name, worse=WORSE,
+        for_lerobot=policy.family in LEROBOT, head_map=head_map,
+        files=[(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files],
     )  # fmt: skip
     write_text(folder / CARD, page)
 
@@ -51,5 +55,6 @@ def training_of(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / "training.json").read_text())
     except (OSError, ValueError):
         return None
-    wanted = {"full_lora_parameters", "loss_before", "loss_after", "finetune_s", "episodes", "frames", "config"}
+    wanted = {"full_lora_parameters", "loss_before", "loss_after", "finetune_s", "steps", "best", "better_on_held_out", "episodes", "frames",
+              "held_out_episodes", "held_out_frames", "config"}  # fmt: skip
     return found if isinstance(found, dict) and wanted <= found.keys() else None

@@ -17,7 +17,7 @@ LAYOUTS = ("peft", "lerobot")
 
 _PALIGEMMA = {"model.vlm.": "paligemma_with_expert.paligemma.model.", "model.dit.": "paligemma_with_expert.gemma_expert.model."}
 #: How module paths of a family begin here and in lerobot 0.6, whose policy keeps all of it under `model`.
-_LEROBOT = {
+LEROBOT = {
     "pi0": _PALIGEMMA | {"embed_action_time.": ""},
     "pi05": _PALIGEMMA,
     "smolvla": {"vlm.": "vlm_with_expert.vlm.model.", "lm_expert.": "vlm_with_expert.lm_expert."},
@@ -26,9 +26,9 @@ _LEROBOT = {
 
 def lerobot_path(family: str, path: str) -> str:
     """The path of a module in lerobot's policy. Raises UserError for a family that lerobot lacks."""
-    if family not in _LEROBOT:
-        raise UserError(f"lerobot has no policy of the family {family}; expected one of {', '.join(_LEROBOT)}; use --layout peft")
-    for ours, theirs in _LEROBOT[family].items():
+    if family not in LEROBOT:
+        raise UserError(f"lerobot has no policy of the family {family}; expected one of {', '.join(LEROBOT)}; use --layout peft")
+    for ours, theirs in LEROBOT[family].items():
         if path.startswith(ours):
             return f"model.{theirs}{path.removeprefix(ours)}"
     return f"model.{path}"

@@ -84,9 +84,7 @@ def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name
         put(temporary, folder / WEIGHTS)
         content = config.to_dict() | {"inference_mode": True, "target_modules": sorted(config.target_modules)}
         _write(folder / CONFIG, content)
-        parameters = record.targets(policy).parameters(policy.model, record.rank)
-        files = (folder / WEIGHTS, folder / CONFIG)
-        write_card(folder, record, policy.sites.eligible(record.trained_part), parameters, files, training_of(folder))
+        write_card(folder, record, policy, (folder / WEIGHTS, folder / CONFIG), training_of(folder))
     _write(folder / HEADS, record.model_dump(mode="json"))
 
 

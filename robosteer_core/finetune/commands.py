@@ -7,7 +7,6 @@ from typing import Annotated, Optional
 
 import typer
 
-
 def finetune(
     policy: Annotated[Path, typer.Option(help="checkpoint folder of the base policy")],
     dataset: Annotated[Path, typer.Option(help="LeRobot v3 dataset of the task's demonstrations")],
@@ -62,6 +61,7 @@ def finetune(
 
     import torch
 
+    from robosteer_core.adapters.card import WORSE
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.errors import settings
@@ -107,11 +107,17 @@ def finetune(
         return
     if json_to == "-":
         typer.echo(json.dumps(summary))
-        return
-    if json_to is not None:
-        write_json(summary, Path(json_to))
-    typer.echo(
-        f"{'every weight' if full else f'{len(chosen)} heads'}, {summary['trainable_parameters']:,} trainable parameters (all heads, same "
-        f"rank: {summary['full_lora_parameters']:,}); loss {summary['loss_before']:.4f} -> {summary['loss_after']:.4f} in "
-        f"{summary['finetune_s']:.1f} s; {f'policy in {out / CHECKPOINT}' if full else f'adapter in {out}'}"
-    )
+    else:
+        if json_to is not None:
+            write_json(summary, Path(json_to))
+        held = ""
+        if held_out:
+            kept = f" (step {summary['best']['step']} of {summary['steps']} is kept)" if summary["best"] else ""
+            held = f"; on {held_out} held-out episodes {summary['held_out_loss_before']:.4f} -> {summary['held_out_loss_after']:.4f}{kept}"
+        typer.echo(
+            f"{'every weight' if full else f'{len(chosen)} heads'}, {summary['trainable_parameters']:,} trainable parameters (all heads, "
+            f"same rank: {summary['full_lora_parameters']:,}); loss {summary['loss_before']:.4f} -> {summary['loss_after']:.4f}{held}; "
+            f"{summary['finetune_s']:.1f} s; {f'policy in {out / CHECKPOINT}' if full else f'adapter in {out}'}"
+        )
+    if summary.get("better_on_held_out") is False:
+        typer.echo(f"robosteer: warning: {WORSE}", err=True)

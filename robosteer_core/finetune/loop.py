@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +13,28 @@ import torch
 from rich.progress import Progress
 from torch import nn
 
+from robosteer_core.errors import UserError
 from robosteer_core.files import put, temporary_of, write_text
 from robosteer_core.finetune.batches import Batches, PrefixSource
 from robosteer_core.finetune.config import FinetuneConfig
-from robosteer_core.finetune.processes import Processes, like
+from robosteer_core.finetune.processes import Processes, like, unsharded
 
 if TYPE_CHECKING:
     from robosteer_core.finetune.events import Events
 
 STATE, LOG, EVENTS = "training.pt", "log.jsonl", "tensorboard"
 LOG_EVERY = 10
+
+
+def require_finite(value: float, what: str, step: int, config: FinetuneConfig) -> float:
+    """`value` as it is. Raises UserError where it is infinite or no number: training has diverged, and would not come back."""
+    if not math.isfinite(value):
+        rate = f"the learning rate was {config.rate(step):g} of at most {config.learning_rate:g}"
+        raise UserError(
+            f"training diverged: {what} is {value} in step {step + 1} of {config.steps}, {rate}; no result was written; "
+            "train with a lower --lr into another --out"
+        )
+    return value
 
 
 @torch.no_grad()
@@ -38,6 +51,7 @@ def run(
     on held-out episodes; `events` write the log for TensorBoard too. A saved state is the same however many processes there are, and goes on in any number of them.
 
     Returns `seconds` spent on all steps, `steps` run, and `best`: step and loss of the held-out episodes, None without any.
+    Raises UserError at the first loss or gradient that is not finite; the state saved before stays as it is.
     """
     named = {name.removeprefix("module.").removeprefix("model."): p for name, p in model.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(named.values(), lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)
@@ -59,14 +73,16 @@ def run(
             group["lr"] = config.rate(step)
         optimiser.zero_grad()
         loss = processes.sum(_backward(model, batches, source, step, shares, processes))
-        nn.utils.clip_grad_norm_(named.values(), 1.0)
+        gradient = nn.utils.clip_grad_norm_(named.values(), 1.0)
+        require_finite(float(loss), "the loss", step, config)
+        require_finite(float(unsharded(gradient)), "the gradient", step, config)
         optimiser.step()
         running = [*running[1 - LOG_EVERY :], float(loss)]
         done = step + 1
         if progress:
             progress.update(task, advance=1, description=f"finetuning, loss {np.mean(running):.3f}")
         if config.held_out and (done % config.validate_every == 0 or done == config.steps):
-            held = measured(model, batches, source, held_out=True)
+            held = require_finite(measured(model, batches, source, held_out=True), "the loss of the held-out episodes", step, config)
             log.append({"step": done, "held_out_loss": held})
             waited += 1
             if best is None or held < best["loss"]:

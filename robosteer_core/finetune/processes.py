@@ -82,7 +82,7 @@ class Processes:
         """The same structure with every sharded tensor put together, on the host of the process that writes (None elsewhere)."""
 
         def gather(value: DTensor) -> torch.Tensor | None:
-            full = value.full_tensor()
+            full = unsharded(value)
             return full.detach().cpu() if self.writes else None
 
         return tree_map_only(DTensor, gather, values)
@@ -126,6 +126,11 @@ def like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     if not isinstance(parameter, DTensor):
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def unsharded(value: torch.Tensor) -> torch.Tensor:
+    """A tensor put together in every process, where it is sharded."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _units(policy: Policy) -> list[str]:

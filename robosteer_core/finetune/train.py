@@ -24,7 +24,7 @@ from robosteer_core.finetune.batches import Batches, PrefixSource, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix, longest
 from robosteer_core.finetune.heads_option import require_trainable
-from robosteer_core.finetune.loop import STATE, measured, run
+from robosteer_core.finetune.loop import STATE, measured, require_finite, run
 from robosteer_core.finetune.memory import estimate, prefix_is_trained, reached
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
@@ -60,7 +60,10 @@ def finetune(
     Where the `processes` share the weights out, the policy is left whole in the first of them alone, and can be run no more.
     With `config.full` every weight that reaches the action is trained, and `out` gets a checkpoint. Without either the base
     is measured. Killed and called again with the same settings, it goes on from the last saved step and ends with the same
-    result; finished, it returns at once. `events` (`finetune.events.Events`) write its log for TensorBoard too. Raises UserError where `out` holds another run, or heads that cannot be trained.
+    result; finished, it returns at once. `events` (`finetune.events.Events`) write its log for TensorBoard too. With held-out
+    episodes the step with the lowest loss on them is written, also where the base itself is no worse: `better_on_held_out`
+    of the summary tells. Raises UserError where `out` holds another run, for heads that cannot be trained, and where training
+    diverges; no result is written then.
     """
     processes = processes or Processes()
     sites = policy.sites
@@ -119,6 +122,11 @@ def finetune(
     before = {"loss_before": measured(model, batches, source)}
     if config.held_out:
         before["held_out_loss_before"] = measured(model, batches, source, held_out=True)
+    if not np.isfinite([*before.values()]).all():
+        raise UserError(
+            f"the policy's loss on the demonstrations is no finite number before any training ({before}): its weights, its statistics or "
+            "the demonstrations are damaged; see `robosteer dataset check`"
+        )
     trained = {"seconds": 0.0, "steps": 0, "best": None}
     if trainable:
         trained = run(model, source, batches, out, config, processes, progress, events)
@@ -131,11 +139,13 @@ def finetune(
         "finetune_s": round(trained["seconds"], 2),
         "steps": trained["steps"],
         **before,
-        "loss_after": measured(model, batches, source),
+        "loss_after": require_finite(measured(model, batches, source), "the loss afterwards", max(trained["steps"] - 1, 0), config),
         "frames": len(demonstrations),
         "episodes": len(np.unique(demonstrations.episode)),
         "held_out_episodes": batches.held_out.tolist(),
+        "held_out_frames": int(np.isin(demonstrations.episode, batches.held_out).sum()),
         "best": trained["best"],
+        "better_on_held_out": None,
         "cached_bytes": source.bytes if source else 0,
         "first_layer_run": first,
         "memory_bytes": asdict(memory),
@@ -145,6 +155,8 @@ def finetune(
     }
     if config.held_out:
         summary["held_out_loss_after"] = measured(model, batches, source, held_out=True)
+        if trainable:
+            summary["better_on_held_out"] = summary["held_out_loss_after"] < summary["held_out_loss_before"]
     processes.gather(policy)
     if processes.writes:
         write_json(summary, out / SUMMARY)

@@ -67,6 +67,7 @@ class OpenVLAPolicy(PrismaticPolicy):
     """An OpenVLA checkpoint: one action at a time, dimension by dimension, without a state."""
 
     family = "openvla"
+    loss_name = "cross-entropy of the actions' words"
 
     def __init__(self, model: PrismaticModel, config: PolicyConfig, tokenizer: Tokenizer, source: Path | None, words: int) -> None:
         super().__init__(model, config, tokenizer, source)

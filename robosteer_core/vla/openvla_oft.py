@@ -82,6 +82,7 @@ class OFTPolicy(PrismaticPolicy):
     """An OpenVLA-OFT checkpoint. After the images comes the state's token, after the prompt the actions' empty ones."""
 
     family = "openvla_oft"
+    loss_name = "absolute error of the normalised actions"
     model: OFTModel
 
     def __init__(self, *arguments, chunk_size: int) -> None:

@@ -74,6 +74,8 @@ class Policy(nn.Module, ABC):
     """
 
     family: ClassVar[Family]
+    #: What `losses` are, in words.
+    loss_name: ClassVar[str]
     model: nn.Module
 
     def __init__(self, model: nn.Module, config: PolicyConfig, tokenizer: Tokenizer, source: Path | None = None) -> None:
@@ -207,6 +209,7 @@ class FlowPolicy(Policy):
     Time runs from 1 (noise) to 0 (action), as in openpi. Parts of such a model: `vision`, `vlm` (the backbone), `expert`.
     """
 
+    loss_name = "squared error of the flow"
     #: Index of the first action's token in the suffix.
     first_action_token: ClassVar[int]
 

@@ -136,3 +136,4 @@ def test_the_card_is_whole_and_says_what_was_trained_on_what(base, adapter):
     assert page.count("data:image/png;base64,") == 1 and not re.search(r"(src|href)=\"(?!data:)", page)
     trainable = sum(p.numel() for p in trained(copy.deepcopy(base), action_modules=True).model.parameters() if p.requires_grad)
     assert f"{trainable:,}".replace(",", "\u00a0") in page
+    assert f"robosteer run --policy {base.source} --adapter {adapter}" in page and "--layout lerobot" in page

@@ -1,6 +1,7 @@
 """`robosteer finetune` from a dataset and a selection to an adapter; what `--heads` may say."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from robosteer_core.adapters.card import WORSE
 from robosteer_core.adapters.store import apply_adapter
 from robosteer_core.cli import main
 from robosteer_core.episodes.reader import Dataset
@@ -24,6 +26,17 @@ needs_bridge = pytest.mark.skipif(not BRIDGE.is_dir(), reason="needs ../shared/d
 def command(tmp_path, **options):
     defaults = {"policy": tmp_path / "base", "dataset": BRIDGE, "heads": "random:3", "out": tmp_path / "out", "steps": 2, "batch_size": 4}
     return ["finetune", *(str(part) for key, value in (defaults | options).items() for part in (f"--{key.replace('_', '-')}", value))]
+
+
+def with_column(tmp_path, column, change):
+    """A copy of the dataset without its videos, a column's values (frames, width) as `change(table, values)` gives them."""
+    shutil.copytree(BRIDGE, tmp_path / "data", ignore=shutil.ignore_patterns("videos"))
+    [file] = (tmp_path / "data" / "data").rglob("*.parquet")
+    table = pq.read_table(file)
+    values = change(table, np.array(table[column].to_pylist(), np.float32)).astype(np.float32)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(list(values), table.schema.field(place).type)), file)
+    return tmp_path / "data"
 
 
 @needs_bridge
@@ -69,6 +82,35 @@ def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_pa
 
 
 @needs_bridge
+def test_training_that_diverges_is_one_message_and_makes_no_adapter(small_policy, tmp_path, capsys):
+    small_policy.save(tmp_path / "base")
+    assert main(command(tmp_path, lr=1e30, held_out=1, steps=6)) == 2
+    said = capsys.readouterr()
+    assert re.search(r"robosteer: training diverged: the loss is \w+ in step 2 of 6, the learning rate was .* lower --lr", said.err) and not said.out
+    assert not {"heads.json", "training.json", "card.html"} & {path.name for path in (tmp_path / "out").iterdir()}
+
+
+@needs_bridge
+@pytest.mark.parametrize("others, better", [(1, True), (-10, False)])
+def test_held_out_episodes_tell_whether_a_run_was_better_than_the_base(small_policy, tmp_path, capsys, others, better):
+    """All that is trained on does 1; the episodes held out do the same, or what is far from it on the other side of 0."""
+    small_policy.save(tmp_path / "base")
+    small_policy.config.model_copy(update={"action_names": Dataset(BRIDGE).action_names, "action_hz": 5}).save(tmp_path / "base")
+    held = np.random.default_rng([0, 2**31]).choice(25, 5, replace=False)
+    data = with_column(tmp_path, "action", lambda table, _: np.where(np.isin(table["episode_index"], held), others, 1)[:, None].repeat(7, 1))
+    (data / "videos").symlink_to(BRIDGE / "videos")
+    assert main(command(tmp_path, dataset=data, held_out=5, steps=3, batch_size=16, validate_every=1)) == 0
+    said, summary = capsys.readouterr(), json.loads((tmp_path / "out" / "training.json").read_text())
+    before, after = summary["held_out_loss_before"], summary["held_out_loss_after"]
+    assert summary["better_on_held_out"] == (after < before) == better
+    assert f"on 5 held-out episodes {before:.4f} -> {after:.4f} (step {summary['best']['step']} of 3 is kept)" in said.out
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert (WORSE in said.err) == (WORSE in page) == (not better)
+    assert f"{before:.4g}\u00a0→\u00a0{after:.4g}" in page and "20 episodes, 200 frames; 5 episodes, 50 frames, were held out" in page
+    assert f"3 steps; this is step {summary['best']['step']}" in page
+
+
+@needs_bridge
 def test_heads_that_cannot_be_trained_are_refused_before_images_are_read(small_policy, tmp_path, capsys):
     small_policy.save(tmp_path / "base")
     (tmp_path / "heads.json").write_text('{"heads": [["vlm", 2, 1]]}')
@@ -104,14 +146,12 @@ def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
 @pytest.mark.parametrize("column", ["action", "observation.state"])
 def test_a_dataset_with_nan_is_refused_naming_the_frame(small_policy, tmp_path, capsys, command_line, column):
     small_policy.save(tmp_path / "base")
-    shutil.copytree(BRIDGE, tmp_path / "data", ignore=shutil.ignore_patterns("videos"))
-    file = sorted((tmp_path / "data" / "data").rglob("*.parquet"))[0]
-    table = pq.read_table(file)
-    values = np.array(table[column].to_pylist(), np.float32)
-    values[7, 2] = np.nan
-    place = table.schema.get_field_index(column)
-    pq.write_table(table.set_column(place, table.schema.field(place), pa.array(list(values), table.schema.field(place).type)), file)
-    options = ["--dataset", str(tmp_path / "data"), "--policy", str(tmp_path / "base"), "--out", str(tmp_path / "out")]
+
+    def damaged(_, values):
+        values[7, 2] = np.nan
+        return values
+
+    options = ["--dataset", str(with_column(tmp_path, column, damaged)), "--policy", str(tmp_path / "base"), "--out", str(tmp_path / "out")]
     assert main([*command_line, *options]) == 2
     assert f"{column} holds values that are not finite in 1 frames, the first in episode 0, frame 7" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

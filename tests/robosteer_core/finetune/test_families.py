@@ -1,5 +1,7 @@
 """Every family is finetuned by its own loss, and nothing is kept for the way back below the lowest adapted layer."""
 
+import html
+
 import hub
 import numpy as np
 import pytest
@@ -40,6 +42,8 @@ def test_an_adapter_of_two_heads_lowers_the_familys_own_loss(policy, tmp_path):
     assert summary["loss_after"] < summary["loss_before"]
     found = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert all(value.abs().sum() > 0 for value in found.values())
+    card = html.unescape((tmp_path / "out" / "card.html").read_text())
+    assert policy.loss_name in card and ("--layout lerobot" in card) == (policy.family not in ("openvla", "openvla_oft"))
 
 
 @pytest.mark.parametrize("policy", ["smolvla"], indirect=True)

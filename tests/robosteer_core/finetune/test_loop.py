@@ -79,3 +79,33 @@ def test_training_stops_early_and_keeps_the_best_step(base, demonstrations, tmp_
     train(base, demonstrations, tmp_path / "killed", config)
     whole, killed = weights(tmp_path / "out"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+def test_a_run_that_diverges_stops_at_once_and_leaves_the_state_before_whole(base, demonstrations, tmp_path):
+    config = SHORT.model_copy(update={"learning_rate": 1e30, "save_every": 1})
+    for _ in range(2):  # the second run goes on from the first one's state, to the same end
+        with pytest.raises(UserError, match=r"diverged: the loss is (nan|inf) in step 2 of 6, the learning rate was .*lower --lr into another --out"):
+            train(base, demonstrations, tmp_path / "out", config)
+        assert torch.load(tmp_path / "out" / "training.pt", weights_only=True)["step"] == 1
+        assert not (tmp_path / "out" / "heads.json").exists() and not (tmp_path / "out" / "training.json").exists()
+
+
+@pytest.mark.parametrize("options, what", [
+    ({"held_out": 1, "validate_every": 1}, "the loss of the held-out episodes is nan in step 1"), ({"steps": 1}, "the loss afterwards is nan in step 1"),
+])  # fmt: skip
+def test_a_measured_loss_that_is_no_number_ends_the_run(base, demonstrations, tmp_path, options, what):
+    with pytest.raises(UserError, match=what):
+        train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"learning_rate": 1e30} | options))
+    assert not (tmp_path / "out" / "heads.json").exists()
+
+
+def test_a_gradient_that_is_infinite_ends_the_run_though_the_loss_is_finite(base, demonstrations, tmp_path):
+    """The update is 0 and is scaled by 2.5e29; so is its gradient, whose square float32 cannot hold."""
+    with pytest.raises(UserError, match="diverged: the gradient is inf in step 1"):
+        train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"alpha": 1e30}))
+
+
+def test_a_base_whose_loss_is_no_number_is_told_from_training_that_diverges(base, demonstrations, tmp_path):
+    demonstrations.action[:] *= 1e30
+    with pytest.raises(UserError, match="no finite number before any training"):
+        train(base, demonstrations, tmp_path / "out")
