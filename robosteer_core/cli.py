@@ -17,6 +17,7 @@ import typer
 
 from robosteer_core import __version__
 from robosteer_core.errors import UserError
+from robosteer_core.files import refusal
 
 COMMANDS_GROUP = "robosteer.commands"
 
@@ -39,7 +40,7 @@ SYSTEM_PACKAGES = "libegl1 libgl1-mesa-dri libgl1 libglib2.0-0 libusb-1.0-0"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `robosteer` with `arguments` (default: those of the process) and return its exit code.
 
-    Bad input (UserError) and missing packages become one message on stderr and exit code 2.
+    Bad input (UserError), a disk that refuses and missing packages become one message on stderr and exit code 2.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -50,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = str(error)
     except ImportError as error:
         message = _missing(error)
+        if message is None:
+            raise
+    except OSError as error:
+        message = refusal(error)
         if message is None:
             raise
     else:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from robosteer_core.adapters.store import CONFIG, PREFIX, WEIGHTS, apply_adapter, read_record, read_weights
 from robosteer_core.errors import UserError
+from robosteer_core.files import require_writable, written_folder
 from robosteer_core.vla.policy import Policy
 
 LAYOUTS = ("peft", "lerobot")
@@ -53,15 +52,13 @@ def export_adapter(adapter: Path | str, policy: Policy, out: Path | str, layout:
         weights = {PREFIX + lerobot_path(policy.family, key.removeprefix(PREFIX)): value for key, value in weights.items()}
         for key in ("target_modules", "modules_to_save"):
             config[key] = config[key] and [lerobot_path(policy.family, path) for path in config[key]]
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
-    (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(part, out)
+    with written_folder(out) as part:
+        save_file(weights, part / WEIGHTS, metadata={"format": "pt"})
+        (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def require_new(out: Path) -> None:
-    """Raises UserError where there is something at `out` already."""
+    """Raises UserError where there is something at `out` already, or nothing can be."""
     if out.exists():
         raise UserError(f"expected a new folder at {out}; there is something already; choose another --out")
+    require_writable(out)

@@ -17,7 +17,7 @@ from robosteer_core.adapters.slices import KeyValueRule
 from robosteer_core.adapters.sparse_lora import ADAPTER, adapted_modules, add_adapter, merge, switch
 from robosteer_core.adapters.targets import Targets, adapter_targets
 from robosteer_core.errors import UserError
-from robosteer_core.files import put, temporary_of, write_text
+from robosteer_core.files import write_text, written
 from robosteer_core.vla.checkpoint import fingerprint, weight_files
 from robosteer_core.vla.config import PolicyConfig, Statistics
 from robosteer_core.vla.policy import Policy
@@ -79,9 +79,8 @@ def save_adapter(policy: Policy, folder: Path | str, record: AdapterRecord, name
     if record.heads:
         config: LoraConfig = policy.model.peft_config[name]
         config.base_model_name_or_path = record.base
-        temporary = temporary_of(folder / WEIGHTS)
-        save_file(adapter_weights(policy, name), temporary, metadata={"format": "pt"})
-        put(temporary, folder / WEIGHTS)
+        with written(folder / WEIGHTS) as temporary:
+            save_file(adapter_weights(policy, name), temporary, metadata={"format": "pt"})
         content = config.to_dict() | {"inference_mode": True, "target_modules": sorted(config.target_modules)}
         _write(folder / CONFIG, content)
         write_card(folder, record, policy, (folder / WEIGHTS, folder / CONFIG), training_of(folder))
@@ -118,7 +117,7 @@ def base_of(policy: Policy) -> tuple[str, str]:
     source = policy.source
     if source is None:
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that adapters can name their base")
-    return str(source), _fingerprint(source, tuple(_stamp(path) for path in weight_files(source)))
+    return str(source.absolute()), _fingerprint(source, tuple(_stamp(path) for path in weight_files(source)))
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robosteer_core.errors import UserError
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import write_text, written
 
 CODEBASE_VERSION = "v3.0"
 CHUNKS_SIZE = 1000  # files per chunk folder
@@ -39,15 +39,12 @@ DEFAULT_FEATURES = {
 
 
 def write_json(content: Any, path: Path) -> None:
-    temporary = temporary_of(path)
-    temporary.write_text(json.dumps(content, indent=4, ensure_ascii=False))
-    put(temporary, path)
+    write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    temporary = temporary_of(path)
-    pq.write_table(table, temporary, compression="snappy")
-    put(temporary, path)
+    with written(path) as temporary:
+        pq.write_table(table, temporary, compression="snappy")
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import written
 from robosteer_core.errors import UserError, settings
 from robosteer_core.evaluation.plot import COLOURS, GRID, INK, MUTED, OTHER_COLOUR
 from robosteer_core.evaluation.statistics import SuccessRate
@@ -76,6 +76,5 @@ def plot_success_by_parameters(rows: Sequence[Trained], path: Path, title: str =
     axes.spines[:].set_visible(False)
     if title:
         axes.set_title(title, fontsize=11, loc="left", color=INK)
-    temporary = temporary_of(path)
-    figure.savefig(temporary, format="png", facecolor="white")
-    put(temporary, path)
+    with written(path) as temporary:
+        figure.savefig(temporary, format="png", facecolor="white")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robosteer_core.evaluation.trials import TrialRecord
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import written
 
 
 def write_table(path: Path, records: Sequence[TrialRecord]) -> None:
@@ -31,6 +31,5 @@ def write_table(path: Path, records: Sequence[TrialRecord]) -> None:
         "digest": (pa.string(), lambda r: r.digest),
     }
     arrays = {name: pa.array([value(r) for r in records], kind) for name, (kind, value) in columns.items()}
-    temporary = temporary_of(path)
-    pq.write_table(pa.table(arrays), temporary)
-    put(temporary, path)
+    with written(path) as temporary:
+        pq.write_table(pa.table(arrays), temporary)

@@ -65,6 +65,7 @@ def finetune(
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.errors import settings
+    from robosteer_core.files import require_writable
     from robosteer_core.finetune.config import FinetuneConfig
     from robosteer_core.finetune.heads_option import parse_heads
     from robosteer_core.finetune.processes import Processes, own_device
@@ -82,6 +83,7 @@ def finetune(
     device = own_device()
     if precision is None:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    require_writable(out)
     full = heads == "full"
     config = settings(
         FinetuneConfig, steps=steps, batch_size=batch_size, draws=draws, rank=rank, alpha=rank if alpha is None else alpha,

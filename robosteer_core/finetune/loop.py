@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import nn
 
 from robosteer_core.errors import UserError
-from robosteer_core.files import put, temporary_of, write_text
+from robosteer_core.files import write_text, written
 from robosteer_core.finetune.batches import Batches, PrefixSource
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.processes import Processes, like, unsharded
@@ -35,6 +35,11 @@ def require_finite(value: float, what: str, step: int, config: FinetuneConfig) -
             "train with a lower --lr into another --out"
         )
     return value
+
+
+def state_bytes(trainable: int, config: FinetuneConfig) -> int:
+    """What a saved state takes: float32 parameters, AdamW's two moments, and with held-out episodes the best parameters."""
+    return 4 * trainable * (4 if config.held_out else 3)
 
 
 @torch.no_grad()
@@ -97,8 +102,8 @@ def run(
                 "running": running,
             })  # fmt: skip
             if processes.writes:
-                torch.save(state, temporary_of(out / STATE))
-                put(temporary_of(out / STATE), out / STATE)
+                with written(out / STATE) as temporary, temporary.open("wb") as file:
+                    torch.save(state, file)
                 write_text(out / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
                 if board:
                     board.write(log)

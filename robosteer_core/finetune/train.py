@@ -20,11 +20,12 @@ from robosteer_core.adapters.store import FITTED, HEADS, AdapterRecord, base_of,
 from robosteer_core.adapters.targets import adapter_targets
 from robosteer_core.episodes.layout import write_json
 from robosteer_core.errors import UserError
+from robosteer_core.files import require_room
 from robosteer_core.finetune.batches import Batches, PrefixSource, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix, longest
 from robosteer_core.finetune.heads_option import require_trainable
-from robosteer_core.finetune.loop import STATE, measured, require_finite, run
+from robosteer_core.finetune.loop import STATE, measured, require_finite, run, state_bytes
 from robosteer_core.finetune.memory import estimate, prefix_is_trained, reached
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
@@ -109,6 +110,10 @@ def finetune(
     policy.backbone.checkpointing = config.checkpointing
     frozen = isinstance(policy, FlowPolicy) and not prefix_is_trained(policy, len(demonstrations.images))
     trainable = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
+    if processes.writes and trainable:
+        there = (out / STATE).stat().st_size if (out / STATE).exists() else 0
+        saved = sum(tensor.nbytes for tensor in policy.model.state_dict().values()) if config.full else 0
+        require_room(out, 2 * state_bytes(trainable, config) - there + saved)  # the state before goes when the next one is there
     memory = estimate(
         policy, config, -(-config.batch_size // parts), len(demonstrations.images), first, frozen=frozen,
         words=longest(policy, demonstrations) if frozen else None, shards=processes.count if processes.sharded else 1,

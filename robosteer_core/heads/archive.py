@@ -24,7 +24,7 @@ from robosteer_core.episodes import layout, statistics
 from robosteer_core.episodes.keyframes import keyframes_of
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import written
 from robosteer_core.heads.capture import frame_noise, read_batch
 from robosteer_core.heads.demonstrations import fit, load_demonstrations
 from robosteer_core.heads.tap import Read
@@ -178,10 +178,8 @@ def capture_dataset(
         demonstrations = load_demonstrations(dataset, policy, of_block, arrays=arrays)
         noise = frame_noise(policy, demonstrations, slice(None), seed)
         found = read_batch(policy, demonstrations.inputs(policy, slice(None)), noise, reads, step)
-        path = captured.block(number)
-        temporary = temporary_of(path)
-        save_file(found, temporary)
-        put(temporary, path)
+        with written(captured.block(number)) as temporary:
+            save_file(found, temporary)
         if progress:
             progress.advance(task)
     return captured
@@ -196,9 +194,8 @@ def _prepared(folder: Path, record: CaptureRecord, frames: dict[str, np.ndarray]
     with (folder / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # shards that start together
         if not (folder / RECORD).exists():
-            temporary = temporary_of(folder / FRAMES)
-            save_arrays({key: np.ascontiguousarray(values) for key, values in frames.items()}, temporary)
-            put(temporary, folder / FRAMES)
+            with written(folder / FRAMES) as temporary:
+                save_arrays({key: np.ascontiguousarray(values) for key, values in frames.items()}, temporary)
             layout.write_json(record.model_dump(mode="json"), folder / RECORD)
     captured = Captured(folder)
     there, wanted = captured.record.model_dump(), record.model_dump()

@@ -46,6 +46,7 @@ def capture_command(
     import torch
 
     from robosteer_core.episodes.reader import Dataset
+    from robosteer_core.files import require_writable
     from robosteer_core.heads.archive import capture_dataset
     from robosteer_core.heads.capture import default_read
     from robosteer_core.heads.progress import progress_bar
@@ -56,6 +57,7 @@ def capture_command(
     if not (index.isdecimal() and count.isdecimal()):
         raise UserError(f"expected a shard i/n such as 0/2; found {shard!r}")
     asked = tuple(dict.fromkeys(map(Read.parse, read or ())))
+    require_writable(out)
     torch.set_num_threads(threads)
     opened, base = Dataset(dataset), on_device(load_policy(policy), device)
     reads = asked or (default_read(base.sites.parts),)
@@ -97,11 +99,14 @@ def select_command(
     import torch
 
     from robosteer_core.episodes.reader import Dataset
+    from robosteer_core.files import require_writable
     from robosteer_core.heads.archive import Captured
     from robosteer_core.heads.progress import progress_bar
     from robosteer_core.heads.task_heads import captured_task_heads, find_task_heads, save_task_heads
     from robosteer_core.vla.checkpoint import load_policy, on_device
 
+    if out is not None:
+        require_writable(out.parent)
     torch.set_num_threads(threads)
     options = dict(n_heads=n_heads, raw_actions=raw_actions, trained_part=trained_part, method=method, resamples=resamples)
     options |= {key: value for key, value in (("ks", k), ("seed", seed), ("scored", scored_part)) if value is not None}

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import written
 from robosteer_core.evaluation.plot import GRID, INK, MUTED
 from robosteer_core.heads.task_heads import recorded_scores
 
@@ -137,6 +137,5 @@ def score_by_rank(record: dict[str, Any], path: Path, title: str = "") -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = temporary_of(path)
-    figure.savefig(temporary, format="png", facecolor="white")
-    put(temporary, path)
+    with written(path) as temporary:
+        figure.savefig(temporary, format="png", facecolor="white")

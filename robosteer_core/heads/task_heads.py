@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from robosteer_core.episodes import statistics
 from robosteer_core.episodes.keyframes import keyframes_of
-from robosteer_core.files import put, temporary_of
+from robosteer_core.files import write_text
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError, settings
 from robosteer_core.heads.alternatives import select_by
@@ -260,9 +260,7 @@ def choose(
 
 def save_task_heads(found: TaskHeads, path: Path) -> None:
     """Write the record as JSON, whole or not at all."""
-    temporary = temporary_of(path)
-    temporary.write_text(json.dumps(found.to_json(), indent=2) + "\n")
-    put(temporary, path)
+    write_text(path, json.dumps(found.to_json(), indent=2) + "\n")
 
 
 def read_heads(path: Path) -> tuple[list[Head], dict[str, Any]]:

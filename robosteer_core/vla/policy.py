@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from robosteer_core.errors import UserError
+from robosteer_core.files import written_folder
 from robosteer_core.runtime.observation import Observation
 from robosteer_core.vla.config import Family, PolicyConfig
 from robosteer_core.vla.decoder import KeyValue, Rotary
@@ -130,18 +131,10 @@ class Policy(nn.Module, ABC):
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint into `folder`, which appears whole or not at all where it did not exist."""
-        folder = Path(folder)
-        part = folder.with_name(folder.name + ".part")
-        part.mkdir(parents=True, exist_ok=True)
-        self._save_model(part)
-        self.config.save(part)
-        self.tokenizer.save(part / TOKENIZER_FILE)
-        if folder.exists():
-            for file in part.iterdir():
-                file.replace(folder / file.name)
-            part.rmdir()
-        else:
-            part.rename(folder)
+        with written_folder(Path(folder)) as part:
+            self._save_model(part)
+            self.config.save(part)
+            self.tokenizer.save(part / TOKENIZER_FILE)
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 

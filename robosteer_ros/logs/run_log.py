@@ -76,13 +76,11 @@ class RunLog:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self) -> None:
-        path = self.folder / SUMMARY
         try:
-            write_text(path, json.dumps(self._summary, indent=1) + "\n")
-        except OSError as error:
+            write_text(self.folder / SUMMARY, json.dumps(self._summary, indent=1) + "\n")
+        except UserError as error:
             outcome = self._summary["outcome"]
-            how = f"the run itself was {outcome}" if outcome else "nothing has run"
-            raise UserError(f"cannot write {path}: {error.strerror}; {how}. Make room, or choose another folder by --out") from error
+            raise UserError(f"{f'the run itself was {outcome}' if outcome else 'nothing has run'}; {error}") from error
 
 
 #: How the numbers of the loop are called in the status.

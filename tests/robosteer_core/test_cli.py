@@ -117,6 +117,22 @@ def test_fault_in_a_command_is_not_taken_for_bad_input(install):
         main(["broken"])
 
 
+@pytest.mark.parametrize("work, words", [
+    ("open('/nowhere/file', 'w')", "/nowhere/file: No such file or directory"),
+    ("open('/dev/full', 'w', buffering=1).write('a\\n')", "a file cannot be written: No space left on device; make room"),
+])  # fmt: skip
+def test_a_disk_that_refuses_is_one_message(install, capsys, work, words):
+    install(f"def work():\n    {work}\n", work="some_commands:work")
+    assert main(["work"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_other_faults_of_the_system_are_not_taken_for_the_disks(install):
+    install("def work():\n    raise ConnectionRefusedError(111, 'refused')\n", work="some_commands:work")
+    with pytest.raises(ConnectionRefusedError):
+        main(["work"])
+
+
 @pytest.mark.parametrize(("module", "extra"), EXTRA_OF_MODULE.items())
 def test_missing_package_names_the_extra_that_brings_it(install, monkeypatch, capsys, module, extra):
     install(f"def work():\n    import {module}.parts\n", work="some_commands:work")

@@ -1,6 +1,7 @@
 """Training moves the chosen heads alone, sees each frame's own episode, and ends the same however often it is killed."""
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.finetune.batches import Batches, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix
+from robosteer_core.finetune.loop import state_bytes
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_core.vla.sites import Head
@@ -50,6 +52,25 @@ def test_a_killed_run_goes_on_to_the_same_adapter(base, demonstrations, tmp_path
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == killed.keys() and all(torch.equal(whole[key], killed[key]) for key in whole)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_state_that_the_disk_refuses_leaves_the_one_before_from_which_the_run_goes_on(base, demonstrations, tmp_path):
+    train(base, demonstrations, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(base, demonstrations, tmp_path / "out", progress=Dies(3))
+    state = (tmp_path / "out" / "training.pt").read_bytes()
+    # Parameters and two moments, and what is around them.
+    assert 0.9 * len(state) < state_bytes(2304, SHORT) + 6000 < 1.1 * len(state)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # at which the system breaks files off, as on a full disk
+    try:
+        with pytest.raises(UserError, match="training.pt cannot be written: File too large; .* make room"):
+            train(base, demonstrations, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "out" / "training.pt").read_bytes() == state and not list((tmp_path / "out").glob("*.tmp"))
+    train(base, demonstrations, tmp_path / "out")
+    assert all(torch.equal(value, weights(tmp_path / "out")[key]) for key, value in weights(tmp_path / "whole").items())
 
 
 def test_a_finished_run_is_not_repeated(base, demonstrations, tmp_path):

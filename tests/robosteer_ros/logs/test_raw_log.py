@@ -124,9 +124,9 @@ def test_where_the_disk_is_full_a_runs_log_is_refused_in_words_and_nothing_is_ha
     other = RunLog(node, RIG, tmp_path / "other", {"instruction": "wave"})
     resource.setrlimit(resource.RLIMIT_FSIZE, (60, before[1]))
     try:
-        with pytest.raises(UserError, match="summary.json: File too large; the run itself was over. Make room"):
+        with pytest.raises(UserError, match="the run itself was over; .*summary.json cannot be written: File too large; .*make room"):
             log.end()
-        with pytest.raises(UserError, match="Make room"):
+        with pytest.raises(UserError, match="(?i)make room"):
             other.begin()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
