@@ -93,7 +93,7 @@ def finetune(
     torch.set_num_threads(threads)
     # What is trained stays float32; in a full finetuning that is everything.
     opened, base = Dataset(dataset), load_policy(policy, dtype=torch.bfloat16 if precision == "bfloat16" and not full else torch.float32)
-    chosen, scored_part = parse_heads("none" if full else heads, base.sites, n_heads)
+    chosen, scored_part = parse_heads("none" if full else heads, base, n_heads)
     scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
     taken = fit(base, opened, anew=new_statistics)
     processes = Processes(device, sharded=sharded)

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from robosteer_core.adapters.store import base_of
 from robosteer_core.errors import UserError
 from robosteer_core.heads.task_heads import TRAINED_PART, default_count, read_heads
+from robosteer_core.vla.policy import Policy
 from robosteer_core.vla.sites import Head, Sites
 
 
-def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[list[Head], str | None]:
-    """Heads to train, and the part whose heads were scored (None where none were).
+def parse_heads(option: str, policy: Policy, n_heads: int | None = None) -> tuple[list[Head], str | None]:
+    """Heads of `policy` to train, and the part whose heads were scored (None where none were).
 
     `option` is the file of a selection, `random:SEED`, `layers:N,N,...`, `all`, or `none`; `n_heads` (random only) defaults to
     the number that a selection would have. `all`, `layers` and `random` mean the backbone's heads that reach the action.
+    Raises UserError for anything else, and for a selection that was made on another policy.
     """
+    sites = policy.sites
     eligible = sites.eligible_heads(TRAINED_PART)
     if option == "none":
         return [], None
@@ -36,6 +40,14 @@ def parse_heads(option: str, sites: Sites, n_heads: int | None = None) -> tuple[
         return [eligible[index] for index in sorted(chosen.tolist())], None
     heads, record = read_heads(Path(option))
     require_trainable(sites, heads)
+    made_on = record.get("policy_sha256")
+    if made_on is not None:
+        base, sha256 = base_of(policy)
+        if made_on != sha256:
+            raise UserError(
+                f"the heads in {option} were selected on the policy {record.get('policy')} (weights {made_on[:12]}); the one to train is "
+                f"{base} (weights {sha256[:12]}); select heads on this one, or train that one"
+            )
     return heads, record.get("scored_part")
 
 

@@ -93,7 +93,7 @@ def prepare(rig: Rig, checkpoint: Path, out: Path, recipe: Recipe) -> None:
         save_task_heads(found, folder.with_suffix(".heads.json"))
         heads, scored = found.heads, found.scored_part
     else:
-        heads, _ = parse_heads(recipe.heads, policy.sites, recipe.count)
+        heads, _ = parse_heads(recipe.heads, policy, recipe.count)
     select_s = time.perf_counter() - began
     config = FinetuneConfig(steps=recipe.steps, feed_forward=recipe.feed_forward)
     summary = finetune(policy, load_demonstrations(dataset, policy), heads, folder, config, dataset=str(dataset.folder), scored_part=scored)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from robosteer_core.adapters.card import WORSE
 from robosteer_core.adapters.store import apply_adapter
@@ -16,7 +17,7 @@ from robosteer_core.cli import main
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.finetune.heads_option import parse_heads
-from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.checkpoint import fingerprint, load_policy
 from robosteer_core.vla.sites import Head
 
 BRIDGE = Path(__file__).resolve().parents[4] / "shared" / "data" / "bridge_sample"
@@ -120,25 +121,36 @@ def test_heads_that_cannot_be_trained_are_refused_before_images_are_read(small_p
 
 
 def test_random_heads_are_as_many_as_a_selection_has_and_follow_the_seed(small_policy):
-    sites = small_policy.sites
-    first, again, other = (parse_heads(f"random:{seed}", sites)[0] for seed in (1, 1, 2))
+    first, again, other = (parse_heads(f"random:{seed}", small_policy)[0] for seed in (1, 1, 2))
     assert first == again != other and len(set(first)) == 8
     assert all(head.part == "vlm" and head.layer < 2 for head in first)
-    assert len(parse_heads("random:1", sites, 3)[0]) == 3
+    assert len(parse_heads("random:1", small_policy, 3)[0]) == 3
     with pytest.raises(UserError, match="17 random heads.*16 eligible"):
-        parse_heads("random:1", sites, 17)
+        parse_heads("random:1", small_policy, 17)
 
 
 def test_all_means_every_head_that_reaches_the_action_and_none_means_none(small_policy):
-    sites = small_policy.sites
-    assert parse_heads("all", sites)[0] == [Head("vlm", layer, head) for layer in range(2) for head in range(8)]
-    assert parse_heads("none", sites) == ([], None)
+    assert parse_heads("all", small_policy)[0] == [Head("vlm", layer, head) for layer in range(2) for head in range(8)]
+    assert parse_heads("none", small_policy) == ([], None)
 
 
 def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
     (tmp_path / "heads.json").write_text('{"heads": [["vlm", 9, 7]]}')
     with pytest.raises(UserError, match="layers 0 to 2"):
-        parse_heads(str(tmp_path / "heads.json"), small_policy.sites)
+        parse_heads(str(tmp_path / "heads.json"), small_policy)
+
+
+def test_a_selection_made_on_another_policy_is_refused_naming_both(base, tmp_path):
+    one = load_policy(base)
+    made_on = {"policy": str(base), "policy_sha256": fingerprint(base)}
+    (tmp_path / "heads.json").write_text(json.dumps({"heads": [["vlm", 0, 1]], "scored_part": "expert"} | made_on))
+    assert parse_heads(str(tmp_path / "heads.json"), one) == ([Head("vlm", 0, 1)], "expert")
+    with torch.no_grad():
+        one.model.action_out_proj.bias += 1
+    one.save(tmp_path / "other")
+    words = rf"selected on the policy {base} \(weights {fingerprint(base)[:12]}\).*{tmp_path / 'other'} \(weights {fingerprint(tmp_path / 'other')[:12]}"
+    with pytest.raises(UserError, match=words):
+        parse_heads(str(tmp_path / "heads.json"), load_policy(tmp_path / "other"))
 
 
 @needs_bridge

@@ -41,11 +41,11 @@ def test_killed_full_finetuning_goes_on_to_the_same_weights(base, demonstrations
 
 
 def test_whole_layers_are_all_their_heads(small_policy):
-    assert parse_heads("layers:1", small_policy.sites)[0] == [Head("vlm", 1, head) for head in range(8)]
-    assert parse_heads("layers:0,1", small_policy.sites) == parse_heads("all", small_policy.sites)
+    assert parse_heads("layers:1", small_policy)[0] == [Head("vlm", 1, head) for head in range(8)]
+    assert parse_heads("layers:0,1", small_policy) == parse_heads("all", small_policy)
     for wrong in ("layers:2", "layers:", "layers:x", "layers:0,"):
         with pytest.raises(UserError, match="heads reach the action, 0 to 1"):
-            parse_heads(wrong, small_policy.sites)
+            parse_heads(wrong, small_policy)
 
 
 def test_every_weight_and_heads_at_once_is_refused(base, demonstrations, tmp_path):
