@@ -26,6 +26,7 @@ from launch.event_handlers import OnProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
+RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 SHARE = Path(get_package_share_directory("robosteer")) / "launch"
 NODES = ["cameras", "arm", "teleop", "recorder", "policy"]
 ARGUMENTS = {
@@ -83,6 +84,9 @@ def graph(context):
         elif kind != "policy" or given["policy"]:
             nodes.append(include("node", node=kind, **common))
     supervisor = include("node", node="supervisor", processes="false", **common)
+    # The rig says how far its graph is heard, unless the environment does.
+    heard = "SUBNET" if content.get("network") == "subnet" else "LOCALHOST"
+    nodes = ([] if RANGE in os.environ else [SetEnvironmentVariable(RANGE, heard)]) + nodes
     if not content.get("lab") or lab_runs(content["lab"]["control"]):
         return [*nodes, supervisor]
 
@@ -94,6 +98,4 @@ def graph(context):
 
 def generate_launch_description():
     arguments = [DeclareLaunchArgument(name, default_value=default, description=told) for name, (default, told) in ARGUMENTS.items()]
-    # Nothing leaves the machine unless the environment says otherwise.
-    local = [] if "ROS_AUTOMATIC_DISCOVERY_RANGE" in os.environ else [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")]
-    return LaunchDescription([*arguments, *local, OpaqueFunction(function=graph)])
+    return LaunchDescription([*arguments, OpaqueFunction(function=graph)])

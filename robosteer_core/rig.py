@@ -192,6 +192,9 @@ class Rig(Contract):
     nodes: tuple[Literal["cameras", "arm", "teleop", "recorder", "policy"], ...] = Field(
         default=NODES, description="nodes that `robosteer up` starts; the policy's where one is named"
     )
+    network: Literal["loopback", "subnet"] = Field(
+        default="loopback", description="how far its graph is heard: on this machine alone, or in the networks that it is in"
+    )
     lab: Lab | None = None
 
     @model_validator(mode="after")

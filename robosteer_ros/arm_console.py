@@ -25,7 +25,7 @@ class ArmConsole:
         self._open = ExitStack()
 
     def __enter__(self) -> ArmConsole:
-        ros.init(args=["--ros-args", "--log-level", "warn"])
+        ros.init(args=["--ros-args", "--log-level", "warn"], network=self._rig.network)
         self._open.callback(ros.try_shutdown)
         name = f"_arm_console_{os.getpid()}"
         self._node = ros.create_node(name, namespace=self._namespace or None, start_parameter_services=False)

@@ -50,7 +50,7 @@ class ArmVenue(Venue):
             path, namespace = write_rig(rig, folder), ""
         with ExitStack() as stack:
             if not ros.ok():
-                ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+                ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=rig.network)
                 stack.callback(ros.try_shutdown)
             given = GraphSettings(rig=str(path), only="cameras,arm", namespace=namespace, logs=folder)
             stack.enter_context(bring_up(given, logger.info, missing_only=True)).wait()

@@ -21,7 +21,7 @@ class GraphSettings(Contract):
     policy: str = Field("", description="policy of the node `policy`; without one this node is left out")
     adapter: str = Field("", description="adapter of the policy")
     device: str = Field("cpu", description="where a policy from a checkpoint folder runs: cpu, cuda, cuda:1")
-    namespace: str = Field("", description="namespace of all nodes")
+    namespace: str = Field("", pattern=r"^/?([A-Za-z_]\w*(/[A-Za-z_]\w*)*/?)?$", description="namespace of all nodes")
     params_file: str = Field("", description="parameters of the nodes, a YAML file of ROS 2")
     log_level: str = Field("info", description="least severity that nodes log: debug, info, warn, error or fatal")
     logs: Path = Field(Path("runs/graph"), description="folder of what the processes print")

@@ -71,7 +71,7 @@ def run(
     try:
         with ExitStack() as ending:
             ending.enter_context(_interrupts())
-            ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+            ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=config.network)
             ending.callback(ros.try_shutdown)
             graph = ending.enter_context(bring_up(given, console.print, missing_only=True))
             with console.status("the nodes come up"):

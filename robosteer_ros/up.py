@@ -155,6 +155,7 @@ def up(
     from rich.live import Live
 
     from robosteer_core.errors import settings
+    from robosteer_core.rig import load_rig
     from robosteer_ros import ros
     from robosteer_ros.bringup import GraphSettings
 
@@ -172,7 +173,8 @@ def up(
     )  # fmt: skip
     # In a terminal the table tells what the supervisor logs.
     level = "fatal" if console.is_terminal else "info"
-    ros.init(args=["--ros-args", "--log-level", level], signal_handler_options=ros.SignalHandlerOptions.NO)
+    network = load_rig(rig).network
+    ros.init(args=["--ros-args", "--log-level", level], signal_handler_options=ros.SignalHandlerOptions.NO, network=network)
     for number in SIGNALS:
         signal.signal(number, interrupt)
     try:

@@ -11,6 +11,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
 from robosteer_ros.doctor.sockets import listener, owner
+from robosteer_ros.ros.network import RANGE, RANGES
 
 BUFFER_BYTES = 4_000_000
 """A receive buffer that holds a few images; Cyclone DDS asks for so much."""
@@ -29,7 +30,7 @@ def findings(rig: Rig) -> Iterator[Finding]:
     yield ok("ROS", ros.description())
     yield domain()
     yield rmw(ros.BACKEND)
-    yield where(ros.BACKEND)
+    yield where(rig)
     yield buffers()
     yield from ports(rig)
 
@@ -57,16 +58,18 @@ def rmw(backend: str) -> Finding:
     return warn("RMW", chosen or "the distribution's own", cure)
 
 
-def where(backend: str) -> Finding:
+def where(rig: Rig) -> Finding:
     uri = os.environ.get("CYCLONEDDS_URI", "")
     files = [part.removeprefix("file://") for part in uri.split(",") if part.startswith("file://")]
     if missing := [file for file in files if not Path(file).is_file()]:
         return fail("DDS network", f"CYCLONEDDS_URI names {', '.join(missing)}, which is not there", "correct or unset CYCLONEDDS_URI")
     if uri:
         return ok("DDS network", f"as CYCLONEDDS_URI says: {uri[:80]}")
-    if backend == "dds":
-        return ok("DDS network", "loopback: nothing leaves this machine")
-    return ok("DDS network", "as the RMW chooses")
+    told = os.environ.get(RANGE, "")
+    heard, who = told or RANGES[rig.network], f"as {RANGE} says" if told else f"as the rig says: `network: {rig.network}`"
+    if heard not in RANGES.values():
+        return warn("DDS network", f"{RANGE}={heard}", f"export {RANGE}={' or '.join(RANGES.values())}, or unset it")
+    return ok("DDS network", f"{'loopback: nothing leaves this machine' if heard == RANGES['loopback'] else 'all that it reaches'}, {who}")
 
 
 def buffers(root: Path = Path("/")) -> Finding:

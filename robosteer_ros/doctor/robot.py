@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
-from robosteer_ros.doctor.sockets import ESTABLISHED, owner, tcp_sockets
+from robosteer_ros.doctor.sockets import holder
 from robosteer_ros.hardware.arm.bindings import EXTRAS
 from robosteer_ros.hardware.arm.fci_version import FCI_PORT, binding_version, robot_version, what_fits
 
@@ -23,13 +23,13 @@ def findings(rig: Rig) -> Iterator[Finding]:
         spoken = "a version that is not known" if ours is None else f"server version {ours}"
         yield ok("binding", f"{arm.driver} speaks {spoken}")
     try:
-        peer = (socket.gethostbyname(arm.address), FCI_PORT)
+        socket.gethostbyname(arm.address)
     except OSError:
         return  # said of the network
-    held = next((one for one in tcp_sockets() if one.peer == peer and one.state == ESTABLISHED), None)
+    held = holder(arm.address, FCI_PORT)
     if held is not None:
         # A robot takes one client: who moves it is not disturbed.
-        yield ok("robot", f"{arm.address} is held by process {owner(held)}, and not asked")
+        yield ok("robot", f"{arm.address} is held by process {held}, and not asked")
         return
     try:
         spoken = robot_version(arm.address)

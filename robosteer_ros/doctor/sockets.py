@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +35,32 @@ def listener(host: str, port: int) -> Socket | None:
     return next((one for one in tcp_sockets() if one.state == LISTENS and one.local in at), None)
 
 
-def owner(socket: Socket) -> str:
+def holder(host: str, port: int) -> str | None:
+    """Another process of this machine that is connected with that port, in words; None where there is none."""
+    try:
+        peer = (socket.gethostbyname(host), port)
+    except OSError:
+        return None
+    held = (one for one in tcp_sockets() if one.peer == peer and one.state == ESTABLISHED)
+    return next((owner(one) for one in held if not _has("self", one)), None)
+
+
+def owner(found: Socket) -> str:
     """The process that has a socket, in words: "12 (robosteer sim serve)"."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == Path(f"socket:[{socket.inode}]"):
-                pid = link.parts[2]
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-                return f"{pid} ({' '.join(words)[:120]})"
-        except OSError:
-            continue
+    for folder in Path("/proc").glob("[0-9]*"):
+        if _has(folder.name, found):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+            return f"{folder.name} ({' '.join(words)[:120]})"
     return "a process of another user"
+
+
+def _has(process: str, found: Socket) -> bool:
+    """Whether a process, a number or "self", has the socket, as far as this user may look."""
+    for link in Path("/proc", process, "fd").glob("*"):
+        with suppress(OSError):
+            if link.readlink() == Path(f"socket:[{found.inode}]"):
+                return True
+    return False
 
 
 def _address(hexadecimal: str) -> tuple[str, int]:

@@ -90,10 +90,11 @@ def rig_station(rig_name: str, say: Callable[[str], None]) -> Iterator[GraphStat
     from robosteer_ros.bringup import GraphSettings
     from robosteer_ros.up import bring_up
 
+    rig = load_rig(rig_name)
     with ExitStack() as stack:
-        ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+        ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=rig.network)
         stack.callback(ros.try_shutdown)
         stack.enter_context(bring_up(GraphSettings(rig=rig_name, only="cameras,arm"), say, missing_only=True)).wait()
         node = ros.create_node("robosteer_station", start_parameter_services=False)
         stack.enter_context(spinning(node))
-        yield stack.enter_context(GraphStation(node, load_rig(rig_name), "user"))
+        yield stack.enter_context(GraphStation(node, rig, "user"))

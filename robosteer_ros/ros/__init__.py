@@ -13,6 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from robosteer_core.errors import UserError
+from robosteer_ros.ros.network import keep_to
 
 PACKAGES = (
     "std_msgs", "sensor_msgs", "geometry_msgs", "trajectory_msgs", "std_srvs", "diagnostic_msgs", "rcl_interfaces",
@@ -96,7 +97,9 @@ def description() -> str:
 
 
 @functools.wraps(_root.init)
-def init(**options) -> None:
+def init(*, network: str = "loopback", **options) -> None:
+    """As rclpy's; nothing is heard beyond what a rig's `network` allows, or the environment. Raises UserError where that is wrong."""
+    keep_to(network)
     _root.init(**options)
     globals()["get_logger"]("robosteer.ros").info(description())
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robosteer_core.errors import UserError
+from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
 from robosteer_ros.bringup import GraphSettings, processes_of
 
@@ -24,3 +24,9 @@ def test_the_policys_node_is_told_what_it_is_to_load_and_where():
 def test_what_cannot_be_started_is_refused_in_words(given, words):
     with pytest.raises(UserError, match=words):
         processes_of(load_rig("lab"), GraphSettings(**given))
+
+
+def test_a_namespace_that_ros_does_not_take_is_refused():
+    assert settings(GraphSettings, namespace="/cell/left").namespace == "/cell/left"
+    with pytest.raises(UserError, match="namespace: .*'bad name'"):
+        settings(GraphSettings, namespace="bad name")

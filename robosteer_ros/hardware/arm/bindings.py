@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from robosteer_core import rig
 from robosteer_core.errors import UserError
+from robosteer_ros.doctor.sockets import holder
 from robosteer_ros.hardware.arm.driver import ArmDriver
 from robosteer_ros.hardware.arm.fci_version import FCI_PORT, what_fits
 
@@ -94,6 +95,9 @@ def connect(arm: rig.Arm, construct: Callable[[], Result]) -> Result:
         mismatch = re.search(r"(?:server|protocol) version:? (\d+).*version:? (\d+)", reason)
         if mismatch is not None:
             raise UserError(_wrong_version(arm, *map(int, mismatch.groups()))) from error
+        held = holder(arm.address, FCI_PORT)
+        if held is not None:
+            raise UserError(f"the robot at {arm.address} takes one client, and has one: process {held}. End that one first") from error
         raise UserError(
             f"no robot at {arm.address} (port {FCI_PORT}): {reason}. Check `arm.address` in the rig, the cable, and that "
             "FCI is activated in Desk; for the simulated lab start `robosteer sim serve`"

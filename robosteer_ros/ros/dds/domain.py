@@ -9,7 +9,7 @@ from cyclonedds.core import DDSException
 from cyclonedds.domain import Domain
 
 from robosteer_ros.ros.dds.exceptions import RCLError
-from robosteer_ros.ros.network import cyclonedds_uri
+from robosteer_ros.ros.network import CONFIGURATION, configuration
 
 _domains: dict[int, Domain] = {}
 _lock = threading.Lock()
@@ -24,13 +24,12 @@ def domain_id() -> int:
 
 
 def open_domain(number: int) -> None:
-    """Configure a DDS domain, once in a process: by CYCLONEDDS_URI where it is set, else on loopback."""
+    """Configure a DDS domain, once in a process: as the environment says, else on loopback."""
     with _lock:
         if number in _domains:
             return
-        uri = os.environ.get("CYCLONEDDS_URI")
+        told = configuration()
         try:
-            _domains[number] = Domain(number, uri or cyclonedds_uri())
+            _domains[number] = Domain(number, told)
         except DDSException as error:
-            where = f"CYCLONEDDS_URI={uri}" if uri else "the configuration for loopback"
-            raise RCLError(f"Cyclone DDS does not start in domain {number} with {where}: {error}") from error
+            raise RCLError(f"Cyclone DDS does not start in domain {number} with {CONFIGURATION}={told}: {error}") from error

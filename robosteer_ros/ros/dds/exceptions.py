@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from robosteer_core.errors import UserError
+
 
 class NotInitializedException(Exception):
     """There is no context: `init` was not called, or `shutdown` was."""
@@ -42,7 +44,7 @@ class InvalidHandle(Exception):
     """An entity was used after it was destroyed."""
 
 
-class RCLError(Exception):
+class RCLError(UserError):
     """What the C library of ROS 2 refuses; rclpy has it in rclpy._rclpy_pybind11."""
 
 

@@ -113,7 +113,18 @@ def test_a_ros_domain_is_a_number_with_ports_of_its_own(monkeypatch, value, leve
 
 def test_a_missing_configuration_of_dds_fails(monkeypatch):
     monkeypatch.setenv("CYCLONEDDS_URI", "file:///nowhere/cyclone.xml")
-    assert graph.where("dds").level == "fail"
+    assert graph.where(load_rig("lab")).level == "fail"
+
+
+@pytest.mark.parametrize("told, level, found", [
+    ("", "ok", "all that it reaches, as the rig says: `network: subnet`"), ("LOCALHOST", "ok", "nothing leaves this machine, as ROS_AUTO"),
+    ("FAR", "warn", "ROS_AUTOMATIC_DISCOVERY_RANGE=FAR"),
+])  # fmt: skip
+def test_how_far_the_graph_is_heard_is_told(monkeypatch, told, level, found):
+    monkeypatch.delenv("CYCLONEDDS_URI", raising=False)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", told)
+    finding = graph.where(load_rig("lab").model_copy(update={"network": "subnet"}))
+    assert finding.level == level and found in finding.found
 
 
 @pytest.mark.parametrize("most, level", [(212992, "warn"), (8388608, "ok")])

@@ -1,8 +1,12 @@
 """Teleoperation and recorder as nodes of a graph; the test is the operator's hand."""
 
 import os
+<<<<<<< HEAD
 import subprocess
 import sys
+=======
+import signal
+>>>>>>> 54a86e6 (A rig says how far its graph is heard, loopback without a word; a robot that another process holds, a wrong domain and a wrong namespace are told in words; the end of teleoperation by Ctrl-C has a test (97 tests of facade, doctor and bring-up pass))
 import time
 from contextlib import ExitStack
 
@@ -236,6 +240,27 @@ def set_parameters(caller, **values):
     caller.destroy_client(client)
     if not result.successful:
         raise UserError(result.reason)
+
+
+def test_ctrl_c_in_an_episode_ends_teleoperation_and_recorder_and_keeps_the_earlier_ones(
+    graph, start_recorder, start_node, await_active, rig, rig_file, caller, tmp_path
+):  # fmt: skip
+    """In the terminal of `ros2 launch` it reaches both at once."""
+    folder = tmp_path / "demonstrations"
+    with start_node("teleop", rig_file) as teleop, start_recorder(folder) as recorder:
+        await_active("teleop")
+        device = TeleopLink(rig)
+        demonstrate(rig, device, ticks=4, verdict="keep")
+        begin(rig, device, LabLink(rig.lab.control, "test"))
+        for process in (teleop, recorder):
+            process.send_signal(signal.SIGINT)
+        assert [process.wait(60) for process in (teleop, recorder)] == [0, 0]
+    arm = GraphArm(caller, rig, None)
+    arm.rest()
+    assert arm.status()["last_error"] is None
+    arm.close()
+    assert check(folder).problems == [] and [episode.length for episode in Dataset(folder).episodes] == [4]
+    device.close()
 
 
 def test_a_dataset_of_another_contract_is_refused_in_words(start_recorder, new_rig, caller, await_active, tmp_path):

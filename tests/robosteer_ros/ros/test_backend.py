@@ -1,12 +1,15 @@
 """The backend without ROS: which one is chosen, what it tells real ROS 2 on the wire, and where it refuses."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
+from robosteer_core.errors import UserError
 from robosteer_ros import ros
 
 needs_dds = pytest.mark.skipif(ros.BACKEND != "dds", reason="real rclpy is in use")
@@ -167,6 +170,35 @@ def _is_ours(line):
     folder = "/proc/self/fd"
     links = {os.readlink(f"{folder}/{name}") for name in os.listdir(folder) if os.path.islink(f"{folder}/{name}")}
     return f"socket:[{line.split()[9]}]" in links
+
+
+@needs_dds
+@pytest.mark.skipif(len(socket.if_nameindex()) < 2, reason="this machine is in no network")
+def test_who_is_heard_in_the_network_is_heard_on_its_own_machine_too(node, start_on):
+    """And where nobody says anything, a process is on loopback alone."""
+    with start_on("dds", ROS_AUTOMATIC_DISCOVERY_RANGE="SUBNET"):
+        deadline = time.monotonic() + 20
+        while ("peer", "/far") not in node.get_node_names_and_namespaces():
+            assert time.monotonic() < deadline, "the peer is not found"
+            time.sleep(0.05)
+
+
+@needs_dds
+def test_how_far_the_graph_is_heard_is_told_by_the_rig_unless_the_environment_does(monkeypatch):
+    from robosteer_ros.ros import network
+
+    for name in (network.RANGE, network.CONFIGURATION):
+        monkeypatch.delenv(name, raising=False)
+    assert network.configuration() == network.cyclonedds_uri()
+    network.keep_to("subnet")
+    assert network.configuration() == network.cyclonedds_uri(None) and "autodetermine" in network.configuration()
+    network.keep_to("loopback")
+    assert os.environ[network.RANGE] == "SUBNET", "what the environment says counts"
+    monkeypatch.setenv(network.RANGE, "FAR")
+    with pytest.raises(UserError, match="ROS_AUTOMATIC_DISCOVERY_RANGE is LOCALHOST or SUBNET here, found 'FAR'"):
+        network.configuration()
+    monkeypatch.setenv(network.CONFIGURATION, "file:///etc/cyclone.xml")
+    assert network.configuration() == "file:///etc/cyclone.xml"
 
 
 @needs_dds

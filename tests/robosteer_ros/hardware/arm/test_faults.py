@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -149,3 +151,13 @@ def test_a_host_that_never_answers_is_given_up_within_3_s(rig):
         with pytest.raises(UserError, match=f"no robot at {rig.arm.address}.*no answer"):
             open_arm(rig.arm, rig.limits)
         assert time.monotonic() - began < 3.0
+
+
+def test_a_robot_that_another_process_holds_is_told_with_that_process(rig):
+    code = f"import socket; held = socket.create_connection(('{rig.arm.address}', {FCI_PORT})); print(flush=True); input()"
+    with socket.create_server((rig.arm.address, FCI_PORT)):
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            holder.stdout.readline()
+            with pytest.raises(UserError, match=f"takes one client, and has one: process {holder.pid} "):
+                open_arm(rig.arm, rig.limits)
+            holder.communicate("\n")
