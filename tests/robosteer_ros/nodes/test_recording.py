@@ -1,12 +1,9 @@
 """Teleoperation and recorder as nodes of a graph; the test is the operator's hand."""
 
 import os
-<<<<<<< HEAD
+import signal
 import subprocess
 import sys
-=======
-import signal
->>>>>>> 54a86e6 (A rig says how far its graph is heard, loopback without a word; a robot that another process holds, a wrong domain and a wrong namespace are told in words; the end of teleoperation by Ctrl-C has a test (97 tests of facade, doctor and bring-up pass))
 import time
 from contextlib import ExitStack
 
