@@ -30,6 +30,9 @@ RIGS_FOLDER = _rigs_folder()
 NODES = ("cameras", "arm", "teleop", "recorder", "policy")
 """What the graph of a rig is made of, in the order in which it comes up; `cameras` is a node for each."""
 
+#: How fast the end effector may be while somebody teleoperates or a policy is tried, m/s; the reduced speed of ISO 10218-1.
+REDUCED_SPEED_M_PER_S = 0.25
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector3 = tuple[Finite, Finite, Finite]
@@ -207,6 +210,11 @@ class Rig(Contract):
         if self.lab is None and any(camera.serial.startswith("lab:") for camera in self.cameras):
             raise ValueError("a camera of the simulated lab (serial lab:...) needs the section `lab`")
         return self
+
+    def at_reduced_speed(self) -> Rig:
+        """This rig with a limit of at most `REDUCED_SPEED_M_PER_S`."""
+        speed = min(self.limits.max_speed_m_per_s, REDUCED_SPEED_M_PER_S)
+        return self.model_copy(update={"limits": self.limits.model_copy(update={"max_speed_m_per_s": speed})})
 
     def camera(self, name: str) -> Camera:
         for camera in self.cameras:

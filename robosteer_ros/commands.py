@@ -14,13 +14,13 @@ class ArmAction(str, Enum):
     """What `robosteer arm` asks of the arm's node, or of the robot's Desk."""
 
     STATUS, STOP, HOME, RECOVER = "status", "stop", "home", "recover"
-    UNLOCK, ACTIVATE_FCI = "unlock", "activate-fci"
+    UNLOCK, LOCK, ACTIVATE_FCI = "unlock", "lock", "activate-fci"
 
 
 def arm(
     action: ArmAction = typer.Argument(
         ..., help="status, stop, home and recover ask the arm's node: how it is, come to rest, go home slowly, go on after "
-        "somebody has looked why it stopped; unlock and activate-fci ask the robot's Desk for its brakes and for the FCI"
+        "somebody has looked why it stopped; unlock, lock and activate-fci ask the robot's Desk for its brakes and for the FCI"
     ),
     rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
     namespace: str = typer.Option("", help="namespace of the arm's node"),
@@ -31,14 +31,14 @@ def arm(
     from robosteer_core.rig import load_rig
 
     config = load_rig(rig)
-    if action in (ArmAction.UNLOCK, ArmAction.ACTIVATE_FCI):
+    if action in (ArmAction.UNLOCK, ArmAction.LOCK, ArmAction.ACTIVATE_FCI):
         from robosteer_ros.hardware.arm import desk
 
         try:
             who = desk.credentials()
         except UserError:
             who = typer.prompt("user of Desk"), typer.prompt("password", hide_input=True)
-        typer.echo((desk.unlock if action is ArmAction.UNLOCK else desk.activate_fci)(config.arm, *who))
+        typer.echo(desk.ACTIONS[action.value.replace("-", "_")](config.arm, *who))
         return
     from robosteer_ros.arm_console import ArmConsole
 

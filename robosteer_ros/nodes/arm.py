@@ -6,8 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from robosteer_core.errors import UserError
+from robosteer_core.rig import REDUCED_SPEED_M_PER_S, Rig, load_rig
 from robosteer_core.runtime.chunk import ActionChunk
 from robosteer_core.runtime.clock import clock_reader, rig_clock
 from robosteer_core.runtime.limits import MAX_POSES, Refusal
@@ -48,8 +50,14 @@ class ArmNode(RigNode):
     def __init__(self) -> None:
         super().__init__("arm")
         self.declare("sources", ["policy", "teleop", "user"], "who may command; each has topics and services arm/<source>/...")
+        slow = f"else at most {REDUCED_SPEED_M_PER_S} m/s, as all others always"
+        self.declare("full_speed", False, f"a policy that was tried may be as fast as the rig's limits say; {slow}", read_only=False)
         self.controller: ArmController | None = None
         self._active = False
+        # In any state: without brakes unlocked and FCI active there is nothing to be configured.
+        group = ReentrantCallbackGroup()
+        for name in desk.ACTIONS:
+            self.create_service(std_srvs.srv.Trigger, f"arm/{name}", self._answer(partial(self._ask_desk, name)), callback_group=group)
 
     def configure(self) -> None:
         rig, self._stamps, self._now_ns = self.rig, Stamps(self.rig), clock_reader(self.rig)
@@ -58,7 +66,7 @@ class ArmNode(RigNode):
         self.resources.callback(gripper.close)
         self._teller = Teller(self._publish)
         clock = lambda: rig_clock(rig, "setpoints")  # noqa: E731
-        self.controller = ArmController(rig, driver, gripper, clock, self._now_ns, self._teller.tell)
+        self.controller = ArmController(rig, driver, gripper, clock, self._now_ns, self._teller.tell, self._rig_of)
         control = threading.Thread(target=self.controller.run, name="control")
         control.start()
         self.resources.callback(control.join, CLOSE_TIMEOUT_S)
@@ -68,8 +76,7 @@ class ArmNode(RigNode):
             self._listen_to(source)
         anybody = {
             "stop": self._stop, "home": self._request("home", "user"), "recover": self._request("recover", "user"),
-            "report": self._report, "look": self._look, "unlock": lambda: desk.unlock(rig.arm, *desk.credentials()),
-            "activate_fci": lambda: desk.activate_fci(rig.arm, *desk.credentials()),
+            "report": self._report, "look": self._look,
         }  # fmt: skip
         for name, do in anybody.items():
             self._serve(f"arm/{name}", do)
@@ -85,6 +92,9 @@ class ArmNode(RigNode):
         self.running.callback(setattr, self, "_active", False)
         beat = self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose)
         self.running.callback(self.destroy_timer, beat)
+
+    def _rig_of(self, source: str) -> Rig:
+        return self.rig if source == "policy" and self.value("full_speed") else self.rig.at_reduced_speed()
 
     def _make_publishers(self) -> None:
         self._told_on = {}
@@ -180,19 +190,32 @@ class ArmNode(RigNode):
     # Services.
 
     def _serve(self, name: str, do: Callable[..., str], kind: type = std_srvs.srv.Trigger) -> None:
-        """A Trigger, or a SetBool whose value `do` takes: `do` returns what to say, and raises UserError where it cannot be."""
+        """While the node is configured, a Trigger, or a SetBool whose value `do` takes; refused where it is not active."""
+
+        def when_active(*given: bool) -> str:
+            self._require_active()
+            return do(*given)
+
+        service = self.create_service(kind, name, self._answer(when_active), callback_group=ReentrantCallbackGroup())
+        self.resources.callback(self.destroy_service, service)
+
+    def _answer(self, do: Callable[..., str]) -> Callable:
+        """`do` returns what to say, and raises UserError where it cannot be."""
 
         def answer(request, response):
             try:
-                self._require_active()
-                response.message = do() if kind is std_srvs.srv.Trigger else do(request.data)
+                response.message = do(request.data) if hasattr(request, "data") else do()
                 response.success = True
             except UserError as error:
                 response.message, response.success = str(error), False
             return response
 
-        service = self.create_service(kind, name, answer, callback_group=ReentrantCallbackGroup())
-        self.resources.callback(self.destroy_service, service)
+        return answer
+
+    def _ask_desk(self, name: str) -> str:
+        if name == "lock" and self.controller is not None and self.controller.status()["motion"] is not None:
+            raise UserError("the arm moves: arm/stop first, then lock its brakes")
+        return desk.ACTIONS[name](load_rig(self.value("rig")).arm, *desk.credentials())
 
     def _require_active(self) -> None:
         if not self._active:

@@ -32,12 +32,12 @@ class TeleopNode(rig_node.RigNode):
     def __init__(self, **options) -> None:
         super().__init__("teleop", **options)
         self.declare("device", "remote", f"the operator's device: {', '.join(DEVICES)}")
-        self.declare("speed_m_per_s", SPEED_M_PER_S, "of the end effector at full deflection of the device; at most the rig's limit")
+        self.declare("speed_m_per_s", SPEED_M_PER_S, "of the end effector at full deflection of the device; at most the rig's limit, and 0.25")
         self.declare("turn_rad_per_s", TURN_RAD_PER_S, "of the end effector at full deflection of the device; at most the rig's limit")
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)
-        self._device = open_device(self.value("device"), self.rig, self.value("speed_m_per_s"), self.value("turn_rad_per_s"))
+        self._device = open_device(self.value("device"), self.rig.at_reduced_speed(), self.value("speed_m_per_s"), self.value("turn_rad_per_s"))
         self.resources.callback(self._device.close)
         self._command = self.create_lifecycle_publisher(sensor_msgs.msg.Joy, "teleop/command", STATES)
         self.resources.callback(self.destroy_lifecycle_publisher, self._command)

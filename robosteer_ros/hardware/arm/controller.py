@@ -40,13 +40,15 @@ class ArmController:
 
     `open_clock` joins the rig's clock for as long as set-points are sent: with no motion running, the lab's time must
     not wait for this process, which may be waiting for the robot. `now_ns` reads the clock without joining. `tell` gets a
-    report at every set-point, every `REST_STATE_PERIOD_S` else, and when the mode changes; it must not wait.
+    report at every set-point, every `REST_STATE_PERIOD_S` else, and when the mode changes; it must not wait. `rig_of` gives the rig
+    with the limits that hold for a commander.
     """
 
     def __init__(
         self, rig: Rig, driver: ArmDriver, gripper: GripperDriver, open_clock: Callable[[], Clock], now_ns: Callable[[], int],
-        tell: Callable[[Report], None] = lambda report: None,
+        tell: Callable[[Report], None] = lambda report: None, rig_of: Callable[[str], Rig] | None = None,
     ) -> None:  # fmt: skip
+        self._rig_of = rig_of or (lambda commander: rig)
         self._rig, self._driver, self._gripper, self._open_clock = rig, driver, gripper, open_clock
         self._requests = Requests()
         self._journal = Journal(tell, now_ns, self._requests)
@@ -266,7 +268,7 @@ class ArmController:
             now_ns, opening = clock.now_ns(), self._gripper.begin()
             self._journal.commander = request.commander
             self._session = TrackingSession(
-                self._rig, self._driver, self._gripper, reading, opening, now_ns, self._statistics
+                self._rig_of(request.commander), self._driver, self._gripper, reading, opening, now_ns, self._statistics
             )
             self._journal.enter("tracking", "started", now_ns)
             self._tell_state(reading, now_ns)

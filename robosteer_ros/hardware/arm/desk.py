@@ -1,4 +1,4 @@
-"""Desk, the robot's web server: unlocking the brakes and activating the FCI, by franky's client of it.
+"""Desk, the robot's web server: its brakes and its FCI, by franky's client of it.
 
 Who is let in is asked of the operator, or read from the environment by the caller; nothing is stored.
 """
@@ -25,8 +25,8 @@ def credentials() -> tuple[str, str]:
     missing = [name for name in (USER, PASSWORD) if not os.environ.get(name)]
     if missing:
         raise UserError(
-            f"Desk asks who you are: set {' and '.join(missing)} for the arm's node, or call `robosteer arm unlock` or "
-            "`robosteer arm activate-fci`, which ask you"
+            f"Desk asks who you are: set {' and '.join(missing)} for the arm's node, or call `robosteer arm unlock`, `lock` "
+            "or `activate-fci`, which ask you"
         )
     return os.environ[USER], os.environ[PASSWORD]
 
@@ -36,9 +36,18 @@ def unlock(arm: rig.Arm, user: str, password: str) -> str:
     return _ask(arm, user, password, lambda desk: desk.unlock_brakes(), "the brakes are unlocked")
 
 
+def lock(arm: rig.Arm, user: str, password: str) -> str:
+    """Lock the brakes of all joints of an arm at rest. Returns what was done."""
+    return _ask(arm, user, password, lambda desk: desk.lock_brakes(), "the brakes are locked")
+
+
 def activate_fci(arm: rig.Arm, user: str, password: str) -> str:
     """Let programs move the robot. Returns what was done."""
     return _ask(arm, user, password, lambda desk: desk.enable_fci(), "the FCI is active")
+
+
+#: By the name of the arm node's service.
+ACTIONS = {"unlock": unlock, "lock": lock, "activate_fci": activate_fci}
 
 
 def _ask(arm: rig.Arm, user: str, password: str, do: Callable[[object], None], done: str) -> str:

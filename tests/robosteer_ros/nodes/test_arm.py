@@ -24,7 +24,17 @@ from robosteer_ros.graph import arm_messages as wire
 from robosteer_ros.graph import qos
 from robosteer_ros.graph.arm_link import GraphArm
 from robosteer_ros.graph.messages import Stamps, pose_message, values_of
-from robosteer_ros.ros import create_node, diagnostic_msgs, geometry_msgs, rosgraph_msgs, std_msgs, std_srvs, tf2_msgs
+from robosteer_ros.ros import (
+    Parameter,
+    create_node,
+    diagnostic_msgs,
+    geometry_msgs,
+    rcl_interfaces,
+    rosgraph_msgs,
+    std_msgs,
+    std_srvs,
+    tf2_msgs,
+)
 
 Array = diagnostic_msgs.msg.DiagnosticArray
 MS = 1_000_000
@@ -209,6 +219,43 @@ def test_a_node_that_is_killed_in_mid_motion_leaves_the_arm_at_rest_and_the_next
             arm.close()
     caller.executor.remove_node(node)
     node.destroy_node()
+
+
+def test_faster_than_0_25_m_per_s_is_a_policy_that_was_tried_alone(new_rig, start_lab, start_node, caller):
+    path = new_rig(limits={"max_speed_m_per_s": 0.5})
+    rig, words = load_rig(path), ("-r", "__ns:=/fast")
+    node = create_node("caller", namespace="/fast")
+    caller.executor.add_node(node)
+    client = node.create_client(rcl_interfaces.srv.SetParameters, "arm/set_parameters")
+
+    def metres_before_it_holds(source):
+        lab.reset("press the red button", 0, hold=True)
+        clock = rig_clock(rig, "policy")
+        arms[source].start()
+        start = arms[source].state().commanded
+        arms[source].send(integrate_deltas(start, np.tile([0, 0.025, 0, 0, 0, 0, 0], (8, 1)), clock.now_ns() + 50 * MS, 50 * MS))
+        clock.sleep_until_ns(clock.now_ns() + 400 * MS)
+        moved = arms[source].state().commanded.position[1] - start.position[1]
+        clock.close()
+        arms[source].release()
+        arms[source].rest()
+        return moved
+
+    with start_lab(path), LabLink(rig.lab.control, "test") as lab, start_node("arm", path, *words):
+        arms = {source: GraphArm(node, rig, source, patience_s=90) for source in ("policy", "teleop")}
+        slow = {source: metres_before_it_holds(source) for source in arms}
+        given = Parameter("full_speed", value=True).to_parameter_msg()
+        (result,) = client.call(rcl_interfaces.srv.SetParameters.Request(parameters=[given]), 60).results
+        assert result.successful, result.reason
+        fast = {source: metres_before_it_holds(source) for source in arms}
+        for arm in arms.values():
+            arm.close()
+    caller.executor.remove_node(node)
+    node.destroy_node()
+    hold_after_s = rig.limits.hold_after_s + 1 / rig.rates.setpoint_hz
+    for moved in (*slow.values(), fast["teleop"]):
+        assert 0.04 < moved <= 0.25 * hold_after_s
+    assert 1.3 * slow["policy"] < fast["policy"] <= 0.5 * hold_after_s
 
 
 def test_the_command_line_asks_the_node(arm, rig_file, lab):

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import ssl
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_ros.hardware.arm import desk
+from robosteer_ros.ros import std_srvs
 
 USER, PASSWORD, TOKEN = "ada", "engine", "t0ken"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -52,7 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"token": TOKEN, "tokenId": 7}
         if request == "GET /api/system/control-token":
             return 200, {"owner": USER, "tokenId": 7}
-        if request in ("POST /api/arm/joints:unlock", "POST /api/fci:activate", "POST /api/system/control-token:release"):
+        changing = ("arm/joints:unlock", "arm/joints:lock", "fci:activate", "system/control-token:release")
+        if request in [f"POST /api/{path}" for path in changing]:
             return self.controlled(request.rpartition(":")[2])
         return 200, {}
 
@@ -68,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         if request == "GET /admin/api/system-status":
             return 200, {"controlToken": {"activeToken": {"id": 7}}}
         names = {
-            "POST /desk/api/joints/unlock": "unlock", "POST /desk/api/system/fci": "activate",
+            "POST /desk/api/joints/unlock": "unlock", "POST /desk/api/joints/lock": "lock", "POST /desk/api/system/fci": "activate",
             "DELETE /admin/api/control-token": "release",
         }  # fmt: skip
         return self.controlled(names[request])
@@ -111,7 +115,23 @@ def test_brakes_and_fci_are_asked_for_with_control_which_is_given_back(serve, sp
     robot = serve(speaks, model)
     assert desk.unlock(robot.arm, USER, PASSWORD).startswith("the brakes are unlocked")
     assert desk.activate_fci(robot.arm, USER, PASSWORD).startswith("the FCI is active")
-    assert robot.done == ["unlock", "release", "activate", "release"]
+    assert desk.lock(robot.arm, USER, PASSWORD).startswith("the brakes are locked")
+    assert robot.done == ["unlock", "release", "activate", "release", "lock", "release"]
+
+
+def test_the_arms_node_asks_desk_before_there_is_a_robot_to_be_configured(serve, new_rig, caller):
+    robot = serve("v1")
+    path = new_rig(arm={"address": robot.arm.address})
+    words = [sys.executable, "-m", "robosteer_ros.nodes.arm", "--ros-args", "-p", f"rig:={path}", "-r", "__ns:=/off"]
+    client = caller.create_client(std_srvs.srv.Trigger, "/off/arm/unlock")
+    with subprocess.Popen(words, env=os.environ | {desk.USER: USER, desk.PASSWORD: PASSWORD}) as node:
+        try:
+            assert client.wait_for_service(60)
+            answer = client.call(std_srvs.srv.Trigger.Request(), 60)
+        finally:
+            node.terminate()
+    caller.destroy_client(client)
+    assert answer.success and answer.message.startswith("the brakes are unlocked") and robot.done == ["unlock", "release"]
 
 
 def test_who_is_not_let_in_is_told_so_and_nothing_is_done(serve):
