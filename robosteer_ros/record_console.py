@@ -141,7 +141,7 @@ def record(
     given = settings(GraphSettings, rig=rig_name, only="cameras,arm,recorder", namespace=namespace, logs=logs)
     terminal = Terminal(stderr=True, soft_wrap=True, highlight=False)
     with ExitStack() as ending:
-        ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO)
+        ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=rig.network)
         ending.callback(ros.try_shutdown)
         for number in SIGNALS:
             ending.callback(signal.signal, number, signal.signal(number, _interrupt))
