@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import yaml
 from pydantic import Field
 
 from robosteer_core.errors import UserError
@@ -37,8 +38,8 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
         raise UserError(f"a policy is given, and its node is not among those to start: {', '.join(wanted)}")
     if settings.adapter and not settings.policy:
         raise UserError("an adapter is given without its policy: name the policy too")
-    if settings.params_file and not Path(settings.params_file).is_file():
-        raise UserError(f"no file of parameters {settings.params_file}; expected a YAML file of ROS 2")
+    if settings.params_file:
+        _require_parameters(Path(settings.params_file))
     if settings.log_level not in ("debug", "info", "warn", "error", "fatal"):
         raise UserError(f"a log level is one of debug, info, warn, error, fatal; found {settings.log_level!r}")
     found = []
@@ -55,6 +56,24 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
             nodes = ("arm", "gripper") if kind == "arm" else (kind,)
             found.append(_process(settings, kind, kind, nodes, stage, tuple(words), early=kind == "policy"))
     return found
+
+
+def _require_parameters(file: Path) -> None:
+    """Raises UserError where the file is not what nodes take their parameters from: which node has which, they say themselves."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"no file of parameters {file} ({error}); expected a YAML file of ROS 2") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{file}{where}: {getattr(error, 'problem', error)}; expected a YAML file of ROS 2") from error
+    sections = [("", content)]
+    for where, found in sections:
+        if not isinstance(found, dict):
+            expected = "expected `ros__parameters`, with names and values below it, or the name of a node"
+            raise UserError(f"{file}: {expected}{where and f' below {where}'}, found {found!r:.60}")
+        sections += [(f"{where}/{name}".lstrip("/"), below) for name, below in found.items() if not where.endswith("ros__parameters")]
 
 
 def _process(

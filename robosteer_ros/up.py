@@ -68,6 +68,7 @@ def bring_up(
     is refused; what is started, and that it is being ended, is said. `check` is called with the names of the nodes that run already,
     before anything is started, and may raise. Raises UserError saying what stands in the way.
     """
+    from robosteer_core.evaluation.trial_policy import require_policy
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
     from robosteer_ros import ros
@@ -90,6 +91,8 @@ def bring_up(
                 raise UserError(f"in {_graph(settings.namespace)} there is {', '.join(twice)} already: {cure}")
         check(running)
         wanted = [process for process in wanted if not running & set(process.nodes)]
+        if any(process.name == "policy" for process in wanted):  # one that runs may do so on another machine
+            require_policy(settings.policy, Path(settings.adapter) if settings.adapter else None)
         begun = ", ".join([*(["the simulated lab"] if parts else []), *(process.name for process in wanted)]) if missing_only else ""
         if begun:
             say(f"starting {begun}; what they print is in {settings.logs}")

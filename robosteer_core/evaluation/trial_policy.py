@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GROUP = "robosteer.policies"
 GREY = 128
+_REMOTE = ("ws://", "wss://")
 
 Act = Callable[[Observation], np.ndarray]
 Truth = Callable[[], dict]
@@ -64,23 +65,30 @@ class PolicySpec(BaseModel):
     device: str = Field("cpu", description="where a checkpoint folder runs: cpu, cuda, cuda:1")
 
 
+def require_policy(policy: str, adapter: Path | None = None) -> None:
+    """Raises UserError where there is no such policy or adapter on this machine. What is in their files is not looked at."""
+    named = {point.name for point in entry_points(group=GROUP)}
+    folder = not policy.startswith(_REMOTE) and policy not in named
+    if folder and not Path(policy).is_dir():
+        known = ", ".join(sorted(named)) or "none"
+        raise UserError(f"no policy {policy!r}; expected a checkpoint folder, ws://host:port, or one of: {known}")
+    if adapter is not None and not folder:
+        raise UserError(f"an adapter goes into a checkpoint folder; {policy!r} is none")
+    if adapter is not None and not adapter.is_dir():
+        raise UserError(f"no adapter in {adapter}: expected a folder as `robosteer finetune` makes one")
+
+
 def load_trial_policy(spec: PolicySpec, rig: Rig) -> TrialPolicy:
     """Raises UserError where there is no such policy, or it does not fit the rig."""
-    named = {point.name: point for point in entry_points(group=GROUP)}
-    if spec.policy.startswith(("ws://", "wss://")) or spec.policy in named:
-        if spec.adapter is not None:
-            raise UserError(f"an adapter goes into a checkpoint folder; {spec.policy!r} is none")
-        if spec.policy in named:
-            policy = named[spec.policy].load()(rig)
-        else:
-            from robosteer_core.evaluation.remote_policy import RemotePolicy
+    require_policy(spec.policy, spec.adapter)
+    if spec.policy.startswith(_REMOTE):
+        from robosteer_core.evaluation.remote_policy import RemotePolicy
 
-            policy = RemotePolicy(spec.policy, rig)
-    elif Path(spec.policy).is_dir():
-        policy = CheckpointPolicy(Path(spec.policy), spec.adapter, rig, spec.device)
+        policy = RemotePolicy(spec.policy, rig)
+    elif named := entry_points(group=GROUP, name=spec.policy):
+        policy = next(iter(named)).load()(rig)
     else:
-        known = ", ".join(sorted(named)) or "none"
-        raise UserError(f"no policy {spec.policy!r}; expected a checkpoint folder, ws://host:port, or one of: {known}")
+        policy = CheckpointPolicy(Path(spec.policy), spec.adapter, rig, spec.device)
     return Blind(policy) if spec.images == "grey" else policy
 
 

@@ -4,7 +4,9 @@ import pytest
 
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
+from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings, processes_of
+from robosteer_ros.up import bring_up
 
 
 def test_the_policys_node_is_told_what_it_is_to_load_and_where():
@@ -30,3 +32,31 @@ def test_a_namespace_that_ros_does_not_take_is_refused():
     assert settings(GraphSettings, namespace="/cell/left").namespace == "/cell/left"
     with pytest.raises(UserError, match="namespace: .*'bad name'"):
         settings(GraphSettings, namespace="bad name")
+
+@pytest.mark.parametrize("content, words", [
+    ("policy:\n  ros__parameters: {seed: 1\n  seconds: 3.0}\n", r"parameters.yaml, line 3, column 10: expected ',' or '}'"),
+    ("policy: {seed: 1}", "expected `ros__parameters`, .* or the name of a node below policy/seed, found 1"),
+    ("arm: {ros__parameters: [rig]}", r"below arm/ros__parameters, found \['rig'\]"), ("", "found None"),
+])  # fmt: skip
+def test_parameters_that_nodes_could_not_read_are_refused_with_the_place(tmp_path, content, words):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=words):
+        processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+    file.write_text("/cell:\n  policy: {ros__parameters: {seed: 1}}\n/**: {ros__parameters: {deep: {gain: 1.0}}}\n")
+    processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"policy": "/nosuch"}, "no policy '/nosuch'; expected a checkpoint folder, ws://host:port, or one of: .*scripted"),
+    ({"policy": "ws://there:1", "adapter": "runs/steered"}, "an adapter goes into a checkpoint folder"),
+    ({"policy": "/tmp", "adapter": "/nosuch"}, "no adapter in /nosuch"),
+])  # fmt: skip
+def test_a_policy_that_is_not_there_is_refused_before_anything_starts(rig_file, tmp_path, given, words):
+    ros.init(args=["test"])
+    try:
+        with pytest.raises(UserError, match=words), bring_up(GraphSettings(rig=str(rig_file), logs=tmp_path / "logs", **given), print):
+            pass
+    finally:
+        ros.try_shutdown()
+    assert not (tmp_path / "logs").exists()
