@@ -6,7 +6,7 @@ One segment per camera, a file in /dev/shm: a header (`HEADER`), then `slots` sl
 slot i % slots. The writer makes the slot's sequence odd, fills the slot, sets the sequence to 2 i + 2 and rings with
 i + 1 frames written; a reader that finds any other sequence before or after its copy has been overtaken. A segment
 appears under its name only when its header is complete, and its writer holds a lock (flock) on it for life: a segment
-without a lock was left by a killed process and is replaced.
+without a lock was left by a killed process and is removed by the next writer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,7 @@ class FrameWriter(_Segment):
 
     def __init__(self, name: str, buffer_format: BufferFormat, slots: int = SLOTS) -> None:
         refuse_second_writer(name)
+        _remove_abandoned()
         lens = buffer_format.intrinsics
         start, stride = _sizes(lens.width, lens.height)
         size = start + slots * stride
@@ -290,6 +292,19 @@ def refuse_second_writer(name: str) -> None:
     finally:
         os.close(file)
     raise UserError(f"the frames of {FOLDER / name} are being written by another process; end it first")
+
+
+def _remove_abandoned() -> None:
+    """Remove the segments whose writers were killed: nobody else would, and each takes memory."""
+    for path in FOLDER.glob("robosteer-*"):
+        with suppress(OSError):  # another user's, or gone meanwhile
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_same(path.name, file):
+                    path.unlink()
+            finally:
+                os.close(file)
 
 
 def _no_room(size: int, error: OSError) -> str:

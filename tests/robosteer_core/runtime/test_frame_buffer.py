@@ -134,6 +134,17 @@ def test_a_segment_left_by_a_killed_writer_is_replaced(name):
     assert not (FOLDER / name).exists()
 
 
+def test_a_segment_left_by_a_killed_writer_is_removed_by_the_writer_of_another(name):
+    processes = [start_writer(f"{name}-{which}", 1) for which in ("killed", "living")]
+    processes[0].kill()
+    processes[0].wait(10)
+    with FrameWriter(name, FORMAT):
+        assert not (FOLDER / f"{name}-killed").exists() and (FOLDER / f"{name}-living").exists()
+    go(processes[1])
+    go(processes[1])
+    assert processes[1].wait(10) == 0
+
+
 def test_a_second_writer_of_the_same_camera_is_refused(name):
     process = start_writer(name, 1)
     with pytest.raises(UserError, match="being written by another process"):
