@@ -48,7 +48,7 @@ class TeleopNode(rig_node.RigNode):
         rig = self.rig
         arm = GraphArm(self, rig, SOURCE)
         self.running.callback(arm.close)
-        self._recording = Recording()
+        self._recording, self._recorders = Recording(), set()
         now_ns = MonotonicClock().now_ns
         if rig.lab is not None:
             now_ns = self.running.enter_context(LabLink(rig.lab.control, "teleop")).now_ns
@@ -81,8 +81,12 @@ class TeleopNode(rig_node.RigNode):
         return answer
 
     def _look(self) -> None:
-        """Once a second: is there a recorder still, and how does the loop keep time."""
-        if self._recording.status is not None and self._recorder.get_publisher_count() == 0:
+        """Once a second: is the recorder there still, and how does the loop keep time."""
+        there = {bytes(found.endpoint_gid) for found in self.get_publishers_info_by_topic(self._recorder.topic_name)}
+        # One that comes back has lost the episode, and in the lab it cannot say so before time goes on.
+        if not self._recording.running or not self._recorders:
+            self._recorders = there
+        if self._recording.status is not None and not self._recorders & there:
             self.get_logger().error("the recorder has gone")
             self._recording.update(None)
         stage, level = self._loop.stage, diagnostic_msgs.msg.DiagnosticStatus

@@ -24,12 +24,13 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.runtime.runner import tick_ns
 from robosteer_core.runtime.teleop_link import TeleopLink
 from robosteer_ros.graph.arm_link import GraphArm
-from robosteer_ros.graph.messages import values_of
+from robosteer_ros.graph.messages import Stamps, values_of
 from robosteer_ros.graph.participant import spinning
-from robosteer_ros.graph.qos import DIAGNOSTICS
+from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.hardware.teleop.keys import Keys
 from robosteer_ros.record_console import Console
 from robosteer_ros.ros import Parameter, create_node, diagnostic_msgs, rcl_interfaces, std_srvs
+from robosteer_ros.steering import RecordingStatus
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +176,44 @@ def test_a_device_other_than_that_of_the_teleoperation_that_runs_is_refused(tele
     ended = subprocess.run([*command, *words], capture_output=True, text=True, timeout=90)
     assert ended.returncode == 2 and "the node teleop runs already, with the device 'remote' and not 'guiding'" in ended.stderr, ended.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_time_does_not_wait_for_a_recorder_in_whose_place_there_is_another(teleop, rig, caller):
+    device, stages, said = TeleopLink(rig), set(), []
+
+    def hear(message):
+        stages.update(status.message for status in message.status if status.name == "teleop")
+
+    def recorder():
+        publisher = caller.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", LATCHED)
+        until(lambda: publisher.get_subscription_count() > 0)
+        return publisher
+
+    heard = caller.create_subscription(diagnostic_msgs.msg.DiagnosticArray, "/diagnostics", hear, DIAGNOSTICS)
+    log = caller.create_subscription(rcl_interfaces.msg.Log, "/rosout", lambda message: said.append(message.msg), STATES)
+    with LabLink(rig.lab.control, "test") as lab:
+        lab.reset(TASK, 0)
+    killed = recorder()
+    killed.publish(RecordingStatus("ready").message(Stamps(rig)))
+    until(lambda: "ready" in stages)
+    killed.publish(RecordingStatus("recording").message(Stamps(rig)))
+    await_stage(device, "recording")
+    successor = recorder()
+    caller.destroy_publisher(killed)
+    await_stage(device, "waiting")
+    until(lambda: "the recorder has gone" in said or any("says nothing any more" in words for words in said))
+    assert "the recorder has gone" in said
+    caller.destroy_publisher(successor)
+    for made in (heard, log):
+        caller.destroy_subscription(made)
+    device.close()
+
+
+def until(reached):
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
