@@ -73,13 +73,20 @@ def run(
             ending.enter_context(_interrupts())
             ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=config.network)
             ending.callback(ros.try_shutdown)
-            graph = ending.enter_context(bring_up(given, console.print, missing_only=True))
-            with console.status("the nodes come up"):
-                graph.wait()
             node = ros.create_node("robosteer_run", namespace=namespace or None, start_parameter_services=False)
             ending.enter_context(spinning(node))
             asked, scene = PolicyConsole(node), None
-            asked.require_rig(rig)
+
+            def check(running: set[str]) -> None:
+                if "policy" in running or not policy:
+                    asked.require_rig(rig)
+
+            going_down = console.status("going down")
+            ending.callback(going_down.stop)
+            with console.status("the nodes come up"):
+                graph = ending.enter_context(bring_up(given, console.print, missing_only=True, check=check))
+                ending.callback(going_down.start)
+                graph.wait()
             with console.status("the policy is loaded"):
                 asked.await_ready()
             wishes = {"instruction": words, "seconds": seconds, "executed": executed, "seed": seed}

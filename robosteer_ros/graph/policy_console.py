@@ -12,8 +12,8 @@ from robosteer_ros.graph.participant import call, require_rig, trigger
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.ros import Node, Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 
-#: Wall seconds: for an answer of a node at work, for loading a policy, and of silence in a run.
-ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 30.0, 600.0, 15.0
+#: Wall seconds: to be found, for an answer of a node at work, for loading a policy, and of silence in a run.
+DISCOVERY_TIMEOUT_S, ANSWER_TIMEOUT_S, LOAD_TIMEOUT_S, SILENT_S = 10.0, 30.0, 600.0, 15.0
 
 
 class PolicyConsole:
@@ -37,9 +37,9 @@ class PolicyConsole:
         }  # fmt: skip
 
     def require_rig(self, rig: str) -> None:
-        """Raises UserError where the policy's node is of another rig, or the arm's."""
+        """Raises UserError where the policy's node is of another rig."""
         self._found("start")  # where it is not there, this says what starts it
-        require_rig(self._node, rig, "policy", "arm")
+        require_rig(self._node, rig, "policy")
 
     def await_ready(self) -> None:
         """Until the node is active with its policy, however long that loads. Raises UserError where it does not come to that."""
@@ -102,6 +102,6 @@ class PolicyConsole:
 
     def _found(self, name: str):
         client = self._clients[name]
-        if not client.wait_for_service(ANSWER_TIMEOUT_S):
+        if not client.wait_for_service(DISCOVERY_TIMEOUT_S):
             raise UserError(f"nobody serves {client.service_name}: the policy node is not there; with --policy it is started")
         return client
