@@ -34,7 +34,9 @@ def finetune(
         bool, typer.Option("--action-modules", help="train the projections of state, time and action too, as the release")
     ] = False,
     new_statistics: Annotated[
-        bool, typer.Option("--new-statistics", help="normalise by the dataset's statistics, as the release, where the policy's would fit too")
+        bool,
+        typer.Option("--new-statistics", help="normalise by the dataset's statistics, as the release, also where it names the policy's own "
+                     "dimensions [default: as the selection's heads were scored]"),
     ] = False,
     held_out: Annotated[int, typer.Option(min=0, help="episodes that are not trained on; the step with the lowest loss on them is kept")] = 0,
     validate_every: Annotated[int, typer.Option(min=1, help="steps between losses of the held-out episodes")] = 50,
@@ -94,15 +96,20 @@ def finetune(
     # What is trained stays float32; in a full finetuning that is everything.
     opened, base = Dataset(dataset), load_policy(policy, dtype=torch.bfloat16 if precision == "bfloat16" and not full else torch.float32)
     chosen, scored_part = parse_heads("none" if full else heads, base, n_heads)
-    scores = recorded_scores(read_heads(Path(heads))[1]) if scored_part else None
-    taken = fit(base, opened, anew=new_statistics)
+    record = read_heads(Path(heads))[1] if scored_part else {}
+    scored_anew = record.get("new_statistics", False)
+    scored_otherwise = scored_part and new_statistics and not scored_anew and base.config.action_names == opened.action_names
+    taken = fit(base, opened, anew=new_statistics or scored_anew)
     processes = Processes(device, sharded=sharded)
     with progress_bar() if processes.writes else nullcontext() as progress:
         if progress:
             progress.console.print(str(taken))
+            if scored_otherwise:
+                progress.console.print(f"warning: the heads of {heads} were scored under the policy's statistics, and are trained under the "
+                                       "dataset's; select them with --new-statistics, too")  # fmt: skip
         demonstrations = load_demonstrations(opened, base, progress=progress)
         summary = train(
-            base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=scores,
+            base, demonstrations, chosen, out, config, dataset=str(dataset), scored_part=scored_part, scores=recorded_scores(record),
             camera_map=taken.cameras, processes=processes, events=events, progress=progress,
         )  # fmt: skip
     if not processes.writes:

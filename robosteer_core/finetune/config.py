@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from robosteer_core.adapters.slices import KeyValueRule
 
 
+#: Parameters of a base from which on it is one of the real sizes.
+LARGE = 1e8
+
+
 class FinetuneConfig(BaseModel):
     """How to train. Betas, weight decay, clipping and the cosine to a tenth are the release's (CFG, OPT); it trains a
     real pi0 for 3000 steps with 200 of warm-up at a peak rate of 2.5e-5. A small model needs a higher rate."""
@@ -33,6 +37,17 @@ class FinetuneConfig(BaseModel):
     patience: int = Field(default=5, ge=1, description="such losses in a row without a new lowest one, after which training stops")
     seed: int = Field(default=0, ge=0)
     save_every: int = Field(default=100, ge=1, description="steps between states from which a killed run goes on")
+
+    def warning(self, parameters: int) -> str | None:
+        """What to say of a run on a base of so many parameters: that our defaults are a small model's."""
+        defaults = [f"--{option} {getattr(self, field):g}" for option, field in (("lr", "learning_rate"), ("steps", "steps"))
+                    if getattr(self, field) == type(self).model_fields[field].default]  # fmt: skip
+        if parameters <= LARGE or not defaults:
+            return None
+        return (
+            f"warning: {' and '.join(defaults)} is meant for a small model, and the base has {parameters / 1e9:.1f} billion parameters; "
+            "the release trains a pi0 with --lr 2.5e-5 --steps 3000"
+        )
 
     def rate(self, step: int) -> float:
         warm_up = max(1, self.steps // 15)

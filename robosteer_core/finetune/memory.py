@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,43 @@ def estimate(
     optimiser = trained * (8 + (4 if dtype == torch.bfloat16 else 0) + (4 if config.held_out else 0))
     step = _step(_on_meta(policy, dtype), config, frames, cameras, first, frozen, words)
     return Memory(weights // shards, optimiser // shards, step)
+
+
+#: Bytes of the GPU that sparse finetuning of a real model is meant for: what is asked for where no GPU is here.
+GPU = 24e9
+
+
+def room(device: torch.device) -> float:
+    """Bytes that a run may take: the GPU's, less a twentieth for what no estimate sees."""
+    return 0.95 * torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else GPU
+
+
+def that_fits(needed: Callable[[FinetuneConfig], Memory], config: FinetuneConfig, processes: int, most: float) -> FinetuneConfig | None:
+    """The settings that train nearly the same in at most `most` bytes, `needed` as the estimate says; None where there are none.
+
+    In the order of what they cost: batches in smaller parts, layers computed again on the way back, one draw per frame.
+    """
+    splits = [config.accumulate]
+    while 2 * splits[-1] * processes <= config.batch_size:
+        splits.append(2 * splits[-1])
+    for draws in dict.fromkeys((config.draws, 1)):
+        for checkpointing in dict.fromkeys((config.checkpointing, True)):
+            kept = {"draws": draws, "checkpointing": checkpointing}
+            candidates = [config.model_copy(update=kept | {"accumulate": split}) for split in splits]
+            if needed(candidates[-1]).total <= most:
+                return next(one for one in candidates if needed(one).total <= most)
+    return None
+
+
+def advice(needed: Callable[[FinetuneConfig], Memory], config: FinetuneConfig, processes: int, most: float) -> str:
+    """What to type instead of settings that need more than `most` bytes."""
+    found = that_fits(needed, config, processes, most)
+    if found is None:
+        return f"warning: more than {most / GIB:.1f} GiB, and no smaller parts fit: train fewer heads, or share the weights out (--sharded)"
+    options = [f"--accumulate {found.accumulate}"] if found.accumulate != config.accumulate else []
+    options += ["--checkpointing"] if found.checkpointing > config.checkpointing else []
+    options += [f"--draws {found.draws}"] if found.draws != config.draws else []
+    return f"warning: more than {most / GIB:.1f} GiB; {' '.join(options)} fits: {needed(found)}"
 
 
 def reached(policy: Policy, config: FinetuneConfig, cameras: int) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
@@ -26,7 +27,7 @@ from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix, longest
 from robosteer_core.finetune.heads_option import require_trainable
 from robosteer_core.finetune.loop import STATE, measured, require_finite, run, state_bytes
-from robosteer_core.finetune.memory import estimate, prefix_is_trained, reached
+from robosteer_core.finetune.memory import Memory, advice, estimate, prefix_is_trained, reached, room
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.config import CONFIG_FILE
@@ -107,20 +108,33 @@ def finetune(
             parameter.requires_grad_(name in within_reach)
     lowest = min((head.layer for head in heads if head.part == "vlm"), default=len(policy.backbone.layers))
     first = 0 if config.full or part == "vlm" and heads and config.feed_forward else lowest
-    policy.backbone.checkpointing = config.checkpointing
     frozen = isinstance(policy, FlowPolicy) and not prefix_is_trained(policy, len(demonstrations.images))
     trainable = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
     if processes.writes and trainable:
         there = (out / STATE).stat().st_size if (out / STATE).exists() else 0
         saved = sum(tensor.nbytes for tensor in policy.model.state_dict().values()) if config.full else 0
         require_room(out, 2 * state_bytes(trainable, config) - there + saved)  # the state before goes when the next one is there
-    memory = estimate(
-        policy, config, -(-config.batch_size // parts), len(demonstrations.images), first, frozen=frozen,
-        words=longest(policy, demonstrations) if frozen else None, shards=processes.count if processes.sharded else 1,
-    )  # fmt: skip
+    words = longest(policy, demonstrations) if frozen else None
+
+    @cache
+    def needed(config: FinetuneConfig) -> Memory:
+        policy.backbone.checkpointing = config.checkpointing
+        frames = -(-config.batch_size // (processes.count * config.accumulate))
+        shards = processes.count if processes.sharded else 1
+        return estimate(policy, config, frames, len(demonstrations.images), first, frozen=frozen, words=words, shards=shards)
+
+    memory = needed(config)
     if progress:
         each = f" in each of {processes.count} processes" if processes.count > 1 else ""
         progress.console.print(f"{memory}{each}; {trainable:,} trainable parameters")
+        most = room(processes.device or policy.device)
+        if memory.total > most:
+            progress.console.print("looking for settings that need less")
+            progress.console.print(advice(needed, config, processes.count, most))
+        unfit = trainable and config.warning(sum(parameter.numel() for parameter in policy.model.parameters()))
+        if unfit:
+            progress.console.print(unfit)
+    policy.backbone.checkpointing = config.checkpointing
     model = processes.wrapped(policy)
     with torch.no_grad():
         source = model(lambda: _source(policy, demonstrations, first, frozen, progress))

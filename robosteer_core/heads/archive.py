@@ -37,7 +37,8 @@ BLOCK = 64
 
 class CaptureRecord(BaseModel):
     """`capture.json`. `reads` are named as `Read.parse` takes them; `shapes` (layers, heads) and `reaching` (layers,)
-    say of each part which heads there are and which layers reach the action; `step` None is the last one."""
+    say of each part which heads there are and which layers reach the action; `step` None is the last one; `new_statistics` where
+    the dataset's were taken though it names the policy's dimensions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     policy: str
@@ -55,6 +56,7 @@ class CaptureRecord(BaseModel):
     block: int
     shapes: dict[str, tuple[int, int]]
     reaching: dict[str, tuple[bool, ...]]
+    new_statistics: bool = False
 
     @property
     def blocks(self) -> int:
@@ -133,19 +135,20 @@ def capture_dataset(
     keyframes: str = "all",
     step: int | None = None,
     seed: int = 0,
+    new_statistics: bool = False,
     block: int = BLOCK,
     shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Captured:
     """Capture `reads` of a dataset's frames into `folder`, block by block; goes on where an earlier run was ended.
 
-    `shard` (i, n) makes the blocks i, i + n, ... alone. One block's images and activations are held at a time. Raises
+    `shard` (i, n) makes the blocks i, i + n, ... alone; `new_statistics` as in `fitted`. One block's images and activations are held at a time. Raises
     UserError, before anything is written, where `folder` holds another capture or something else.
     """
     index, count = shard
     if not 0 <= index < count:
         raise UserError(f"expected a shard i/n with i of 0 to n - 1; found {index}/{count}")
-    taken = fit(policy, dataset)
+    taken = fit(policy, dataset, anew=new_statistics)
     if progress:
         progress.console.print(str(taken))
     for read in reads:
@@ -163,7 +166,7 @@ def capture_dataset(
         masked_cameras=taken.masked, keyframes=keyframes,
         action_names=dataset.action_names, reads=tuple(read.name for read in reads), step=step, seed=seed, frames=len(rows),
         block=block, shapes={part: sites.shape(part) for part in sites.parts},
-        reaching={part: tuple(sites.eligible(part)[:, 0].tolist()) for part in sites.parts},
+        reaching={part: tuple(sites.eligible(part)[:, 0].tolist()) for part in sites.parts}, new_statistics=new_statistics,
     )  # fmt: skip
     frames = {
         "row": rows, "episode": arrays.episode[rows], "frame": arrays.frame[rows], "action": arrays.action[rows],

@@ -24,6 +24,11 @@ Step = Annotated[
     Optional[int], typer.Option(min=0, help="denoising step at which the expert is read, 0 to their number [default: the last, after x_0]")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="of the CPU; a small model gains little from a second one")]
+NewStatistics = Annotated[
+    bool,
+    typer.Option("--new-statistics", help="normalise by the dataset's statistics, as the release, also where it names the policy's own "
+                 "dimensions; the heads are finetuned under the same"),
+]
 Device = Annotated[str, typer.Option(help="where the policy runs: cpu, cuda")]
 
 
@@ -37,6 +42,7 @@ def capture_command(
     keyframes: Annotated[str, typer.Option(help="which frames: all, droid or libero")] = "all",
     step: Step = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of the noise that actions are sampled from")] = 0,
+    new_statistics: NewStatistics = False,
     shard: Annotated[str, typer.Option(help="i/n: make every n-th block alone, from the i-th, counted from 0")] = "0/1",
     block: Annotated[int, typer.Option(min=1, help="frames held in memory and written at a time; the same for all shards")] = 64,
     threads: Threads = 1,
@@ -63,7 +69,8 @@ def capture_command(
     reads = asked or (default_read(base.sites.parts),)
     with progress_bar() as progress:
         captured = capture_dataset(
-            base, opened, out, reads, keyframes=keyframes, step=step, seed=seed, block=block, shard=(int(index), int(count)), progress=progress
+            base, opened, out, reads, keyframes=keyframes, step=step, seed=seed, new_statistics=new_statistics, block=block,
+            shard=(int(index), int(count)), progress=progress,
         )  # fmt: skip
     missing, record = len(captured.missing), captured.record
     left = f"; {missing} of {record.blocks} blocks are left to other shards" if missing else ""
@@ -90,6 +97,7 @@ def select_command(
     resamples: Annotated[int, typer.Option(min=0, help="of the demonstrations, to tell how stable the choice is; 0: none")] = 50,
     step: Step = None,
     seed: Annotated[Optional[int], typer.Option(min=0, help="seed of the noise that actions are sampled from [default: 0]")] = None,
+    new_statistics: NewStatistics = False,
     threads: Threads = 1,
     device: Device = "cpu",
 ) -> None:
@@ -113,7 +121,8 @@ def select_command(
     if others is not None and method != "causal":
         raise UserError(f"--others is for the method causal; found --method {method}")
     if capture is not None:
-        given = [name for name, value in (("dataset", dataset), ("policy", policy), ("keyframes", keyframes), ("step", step)) if value is not None]
+        options_of_it = {"dataset": dataset, "policy": policy, "keyframes": keyframes, "step": step, "new-statistics": new_statistics or None}
+        given = [name for name, value in options_of_it.items() if value is not None]
         if given:
             raise UserError(f"--{given[0]} was settled when the capture was made; give either --capture or --dataset and --policy")
         captured = Captured(capture)
@@ -125,7 +134,9 @@ def select_command(
         opened, base = Dataset(dataset), on_device(load_policy(policy), device)
         elsewhere = None if others is None else Dataset(others)
         with progress_bar() as progress:
-            found = find_task_heads(base, opened, keyframes=keyframes or "all", step=step, others=elsewhere, progress=progress, **options)
+            found = find_task_heads(
+                base, opened, keyframes=keyframes or "all", step=step, new_statistics=new_statistics, others=elsewhere, progress=progress, **options
+            )  # fmt: skip
     if out is not None:
         save_task_heads(found, out)
         _pictures(found.to_json(), out.with_suffix(".png"))

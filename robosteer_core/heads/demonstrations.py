@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isclose
-from typing import Any, Sequence
+from typing import Any, Literal, Sequence
 
 import numpy as np
 from rich.progress import Progress
@@ -56,16 +56,17 @@ def camera_map(wanted: Sequence[str], found: Sequence[str]) -> dict[str, str]:
 @dataclass(frozen=True)
 class Fit:
     """How a policy takes a dataset: its `config` there; `cameras`, which of the dataset's stands for each of the policy's, and
-    those that get none, which are `masked`."""
+    those that get none, which are `masked`; `statistics`, whose those of the action are, the policy's own or the dataset's."""
 
     config: PolicyConfig
     cameras: dict[str, str]
     masked: tuple[str, ...]
+    statistics: Literal["policy", "dataset"]
 
     def __str__(self) -> str:
         """In words, for whoever started it."""
         seen = [name if name == source else f"{name} is the dataset's {source}" for name, source in self.cameras.items()]
-        return f"cameras: {', '.join(seen + [f'{name} is masked' for name in self.masked])}"
+        return f"cameras: {', '.join(seen + [f'{name} is masked' for name in self.masked])}; actions in the {self.statistics}'s statistics"
 
 
 def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
@@ -103,7 +104,7 @@ def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
         update["action"] = new_statistics(config.action, arrays.action)
     if config.state_names and (anew or dataset.state_names != config.state_names):
         update |= {"state_names": dataset.state_names, "state": new_statistics(config.state, arrays.state)}
-    return Fit(config.model_copy(update=update), cameras, masked)
+    return Fit(config.model_copy(update=update), cameras, masked, "dataset" if "action" in update else "policy")
 
 
 def _require_widths(policy: Policy, dataset: Dataset) -> None:

@@ -132,6 +132,7 @@ def find_task_heads(
     *,
     keyframes: str = "all",
     step: int | None = None,
+    new_statistics: bool = False,
     others: Dataset | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -141,10 +142,11 @@ def find_task_heads(
     Actions are divided by their standard deviation over the dataset and constant dimensions dropped, unless `raw_actions`.
     `keyframes` is the rule of frames scored (all, droid, libero), `step` the denoising step (see `read_batch`). The method
     `causal` takes a head's mean over `others`, demonstrations of other tasks, or without them over the dataset itself. The
-    policy takes on the dataset's statistics where the dataset names other dimensions than the policy (see `fitted`).
+    policy takes on the dataset's statistics where the dataset names other dimensions than the policy, or with `new_statistics` (see
+    `fitted`); the heads are finetuned under the same.
     """
     config = settings(SelectConfig, **{"scored": default_read(policy.sites.parts).name} | options)
-    taken = fit(policy, dataset)
+    taken = fit(policy, dataset, anew=new_statistics)
     if progress:
         progress.console.print(str(taken))
     sites, read = policy.sites, config.read
@@ -177,6 +179,7 @@ def find_task_heads(
         "cameras": taken.cameras,
         "masked_cameras": list(taken.masked),
         "step": step,
+        "new_statistics": new_statistics,
     }
     if config.method == "causal":
         record["replaced_by_the_mean_of"] = str((others or dataset).folder)
@@ -197,7 +200,7 @@ def captured_task_heads(captured: Captured, *, progress: Progress | None = None,
     frames = Scored(
         activations, *(captured.frames[key] for key in ("action", "episode", "frame")), captured.scale, about.action_names
     )  # fmt: skip
-    keys = ("policy", "policy_sha256", "dataset", "instructions", "keyframes", "cameras", "masked_cameras", "step")
+    keys = ("policy", "policy_sha256", "dataset", "instructions", "keyframes", "cameras", "masked_cameras", "step", "new_statistics")
     return choose(frames, eligible, config, {key: value for key, value in about.model_dump(mode="json").items() if key in keys}, progress=progress)
 
 

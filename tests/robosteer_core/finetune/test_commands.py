@@ -16,6 +16,8 @@ from robosteer_core.adapters.store import apply_adapter
 from robosteer_core.cli import main
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
+from robosteer_core.finetune import config as finetune_config
+from robosteer_core.finetune import memory
 from robosteer_core.finetune.heads_option import parse_heads
 from robosteer_core.vla.checkpoint import fingerprint, load_policy
 from robosteer_core.vla.sites import Head
@@ -66,6 +68,16 @@ def test_full_finetuning_leaves_a_policy_with_the_datasets_statistics_where_they
         assert "every weight" in said.out and "memory: about" in " ".join(said.err.split())
         assert (load_policy(tmp_path / name / "policy").config.action == own.action) == (option is None)
         assert len(json.loads((tmp_path / name / "training.json").read_text())["held_out_episodes"]) == 5
+
+
+@needs_bridge
+def test_a_run_that_does_not_fit_names_the_settings_that_do_and_goes_on(small_policy, tmp_path, capsys, monkeypatch):
+    small_policy.save(tmp_path / "base")
+    monkeypatch.setattr(memory, "GPU", 12 * 2**20)
+    monkeypatch.setattr(finetune_config, "LARGE", 1e5)
+    assert main(command(tmp_path, batch_size=32, heads="layers:0", steps=1)) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "fits: memory: about" in said and "--accumulate" in said and "--lr 0.005 is meant for a small model" in said
 
 
 @needs_bridge

@@ -127,3 +127,21 @@ def test_another_rate_is_refused_with_both_figures_and_taken_where_the_actions_a
         fitted(small_policy, dataset)
     dataset.features["action"]["names"] = list("abcdefg")
     assert fitted(small_policy, dataset).config.action_hz == 30
+
+
+def test_heads_are_scored_and_trained_under_the_same_statistics(small_policy, demonstrations, tmp_path, capsys):
+    small_policy.save(tmp_path / "base")
+    given = ["--policy", str(tmp_path / "base"), "--dataset", str(demonstrations)]
+    selections = {"captured": ["--capture", str(tmp_path / "capture")], "own": given, "new": [*given, "--new-statistics"]}
+    assert main(["heads", "capture", *given, "--new-statistics", "--out", str(tmp_path / "capture")]) == 0
+    for name, options in selections.items():
+        assert main(["heads", "select", *options, "--resamples", "0", "--out", str(tmp_path / f"{name}.json")]) == 0
+    found = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in selections}
+    assert found["captured"]["cv_mse"] == pytest.approx(found["new"]["cv_mse"], rel=1e-6) != found["own"]["cv_mse"]
+    train = ["finetune", *given, "--steps", "1", "--batch-size", "4"]
+    for name, options in {"captured": [], "own": [], "other": ["--new-statistics"]}.items():
+        selection = tmp_path / f"{'own' if name == 'other' else name}.json"
+        assert main([*train, "--heads", str(selection), "--out", str(tmp_path / name), *options]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("were scored under the policy's statistics" in said) == (name == "other")
+        assert (read_record(tmp_path / name).action == small_policy.config.action) == (name == "own")

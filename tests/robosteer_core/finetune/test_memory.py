@@ -1,5 +1,6 @@
 """What a run will need is known before it starts, also for models that do not fit here."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from robosteer_core.adapters.targets import adapter_targets
 from robosteer_core.finetune.batches import Batches
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import longest
-from robosteer_core.finetune.memory import estimate
+from robosteer_core.finetune.memory import GPU, Memory, advice, estimate, that_fits
 from robosteer_core.finetune.train import _source
 from robosteer_core.vla import decoder
 from robosteer_core.vla.checkpoint import empty
@@ -56,6 +57,44 @@ def test_the_real_pi0_is_finetuned_sparsely_under_24_gb():
     found = needed(real_pi0(), LOWEST, 4, checkpointing=True)
     assert 3.5e9 * 2 * 0.98 < found.weights < 3.5e9 * 2 * 1.02
     assert found.total < 24e9
+
+
+def test_where_a_real_pi0_does_not_fit_the_settings_that_do_are_named():
+    """The defaults, on the GPU's bfloat16; what is named is what the estimate says of it."""
+    policy, asked = real_pi0(), FinetuneConfig(precision="bfloat16")
+    with torch.device("meta"):
+        add_adapter(policy.model, adapter_targets(policy, LOWEST, "none"), 16, 16.0)
+
+    @cache
+    def needed(config):
+        policy.backbone.checkpointing = config.checkpointing
+        return estimate(policy, config, config.batch_size // config.accumulate, 3, 0, frozen=True)
+
+    assert needed(asked).total > 4 * GPU
+    found = that_fits(needed, asked, 1, GPU)
+    assert needed(found).total <= GPU and (found.batch_size, found.draws) == (asked.batch_size, asked.draws)
+    assert f"--accumulate {found.accumulate} fits: memory: about {needed(found).total / 2**30:.1f} GiB" in advice(needed, asked, 1, GPU)
+
+
+@pytest.mark.parametrize("most, options", [
+    (900, {"accumulate": 2}), (250, {"accumulate": 8}), (90, {"accumulate": 2, "checkpointing": True}), (5, {"accumulate": 8, "checkpointing": True, "draws": 1}),
+    (2, None),
+])  # fmt: skip
+def test_settings_that_fit_cost_as_little_time_as_they_can(most, options):
+    """Sixteen frames on two processes, 1600 bytes at once; a batch can be split into 8 parts, one frame each."""
+    asked = FinetuneConfig(batch_size=16, draws=4)
+
+    def needed(config):
+        return Memory(0, 0, 1600 // config.accumulate // (10 if config.checkpointing else 1) * config.draws // 4)
+
+    assert that_fits(needed, asked, 2, most) == (options and asked.model_copy(update=options))
+
+
+def test_our_rate_and_steps_are_warned_of_where_the_base_is_large():
+    assert FinetuneConfig().warning(10**6) is None
+    assert "--lr 0.005 and --steps 600" in FinetuneConfig().warning(3_500_000_000)
+    assert "--lr 2.5e-5 --steps 3000" in FinetuneConfig(steps=3000).warning(3_500_000_000)
+    assert FinetuneConfig(learning_rate=2.5e-5, steps=3000).warning(3_500_000_000) is None
 
 
 def test_heads_higher_up_need_less():
