@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.json_lines import Refused
-from robosteer_ros.ros import Executor, Node, SingleThreadedExecutor, parameter_value_to_python, rcl_interfaces, std_srvs
+from robosteer_ros.ros import Executor, InvalidHandle, Node, SingleThreadedExecutor, parameter_value_to_python, rcl_interfaces, std_srvs
 
 #: How often who waits for an answer looks whether there is still somebody to give it.
 _LOOK_PERIOD_S = 0.5
@@ -23,7 +23,7 @@ def spinning(node: Node, executor: Executor | None = None) -> Iterator[None]:
     """The node's callbacks are called, in a thread of their own or by `executor`; at the end it is off the graph."""
     executor = executor or SingleThreadedExecutor()
     executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, name=f"spinning {node.get_name()}", daemon=True)
+    thread = threading.Thread(target=spin, args=(executor,), name=f"spinning {node.get_name()}", daemon=True)
     thread.start()
     try:
         yield
@@ -31,6 +31,18 @@ def spinning(node: Node, executor: Executor | None = None) -> Iterator[None]:
         executor.shutdown()
         thread.join()
         node.destroy_node()
+
+
+def spin(executor: Executor) -> None:
+    """As `executor.spin`, and past what another thread destroys meanwhile."""
+    while True:
+        try:
+            executor.spin()
+            return
+        except InvalidHandle:
+            # An endpoint was destroyed just as another thread was about to wait for it, which rclpy's executor (Jazzy) lets out, or
+            # as a callback was about to use it.
+            pass
 
 
 def call(client, request, timeout_s: float):

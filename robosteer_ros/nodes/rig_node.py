@@ -13,10 +13,10 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig, load_rig
 from robosteer_core.runtime.lab_processes import end_with_parent
 from robosteer_ros import ros
+from robosteer_ros.graph.participant import spin
 from robosteer_ros.ros import (
     CallbackGroup,
     ExternalShutdownException,
-    InvalidHandle,
     LifecycleNodeMixin,
     LifecycleState,
     MultiThreadedExecutor,
@@ -161,16 +161,9 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
     executor = MultiThreadedExecutor(num_threads=THREADS)
     ended, trouble = threading.Event(), []
 
-    def spin() -> None:
+    def serve() -> None:
         try:
-            while True:
-                try:
-                    executor.spin()
-                    break
-                except InvalidHandle:
-                    # A transition destroyed an endpoint just as another thread was about to wait for it; rclpy's executor
-                    # (Jazzy) lets that out, and goes on without it when it is asked again.
-                    pass
+            spin(executor)
         except ExternalShutdownException:
             pass
         except BaseException as error:
@@ -178,7 +171,7 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
         finally:
             ended.set()
 
-    spinning = threading.Thread(target=spin, name="ros", daemon=True)
+    spinning = threading.Thread(target=serve, name="ros", daemon=True)
     code = 0
     try:
         for make_one in (make, *others):

@@ -9,7 +9,7 @@ import pytest
 from robosteer_core.errors import UserError
 from robosteer_ros.bringup import GraphSettings
 from robosteer_ros.graph.participant import call, require_rig, spinning
-from robosteer_ros.ros import MultiThreadedExecutor, create_node, std_srvs
+from robosteer_ros.ros import InvalidHandle, MultiThreadedExecutor, create_node, std_srvs
 from robosteer_ros.up import bring_up
 
 Trigger = std_srvs.srv.Trigger
@@ -57,6 +57,21 @@ def test_who_asks_a_service_that_ends_meanwhile_is_told_at_once(caller, asked):
 def test_no_answer_in_time_is_told_with_the_time(caller, asked):
     with pytest.raises(UserError, match="/slow did not answer within 0 s"):
         call(asked[0], Trigger.Request(), 0.1)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_destroyed_under_a_callback_does_not_end_the_others(caller, threads):
+    node, calls, goes_on = create_node("destroyed"), [], threading.Event()
+
+    def act():
+        calls.append(0)
+        if len(calls) == 1:
+            raise InvalidHandle("cannot use a publisher that was destroyed")
+        goes_on.set()
+
+    node.create_timer(0.01, act)
+    with spinning(node, MultiThreadedExecutor(num_threads=threads) if threads > 1 else None):
+        assert goes_on.wait(60)
 
 
 @pytest.fixture
