@@ -64,6 +64,7 @@ def finetune(
     import torch
 
     from robosteer_core.adapters.card import WORSE
+    from robosteer_core.adapters.store import base_of
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
     from robosteer_core.errors import settings
@@ -74,7 +75,7 @@ def finetune(
     from robosteer_core.finetune.train import CHECKPOINT
     from robosteer_core.finetune.train import finetune as train
     from robosteer_core.heads.demonstrations import fit, load_demonstrations
-    from robosteer_core.heads.progress import progress_bar
+    from robosteer_core.heads.progress import progress_bar, stage
     from robosteer_core.heads.task_heads import read_heads, recorded_scores
     from robosteer_core.vla.checkpoint import load_policy
 
@@ -94,14 +95,18 @@ def finetune(
     )  # fmt: skip
     torch.set_num_threads(threads)
     # What is trained stays float32; in a full finetuning that is everything.
-    opened, base = Dataset(dataset), load_policy(policy, dtype=torch.bfloat16 if precision == "bfloat16" and not full else torch.float32)
-    chosen, scored_part = parse_heads("none" if full else heads, base, n_heads)
-    record = read_heads(Path(heads))[1] if scored_part else {}
-    scored_anew = record.get("new_statistics", False)
-    scored_otherwise = scored_part and new_statistics and not scored_anew and base.config.action_names == opened.action_names
-    taken = fit(base, opened, anew=new_statistics or scored_anew)
-    processes = Processes(device, sharded=sharded)
+    dtype = torch.bfloat16 if precision == "bfloat16" and not full else torch.float32
+    opened, processes = Dataset(dataset), Processes(device, sharded=sharded)
     with progress_bar() if processes.writes else nullcontext() as progress:
+        with stage(progress, "loading the policy"):
+            base = load_policy(policy, dtype=dtype)
+        with stage(progress, "hashing the policy's weights"):
+            base_of(base)
+        chosen, scored_part = parse_heads("none" if full else heads, base, n_heads)
+        record = read_heads(Path(heads))[1] if scored_part else {}
+        scored_anew = record.get("new_statistics", False)
+        scored_otherwise = scored_part and new_statistics and not scored_anew and base.config.action_names == opened.action_names
+        taken = fit(base, opened, anew=new_statistics or scored_anew)
         if progress:
             progress.console.print(str(taken))
             if scored_otherwise:

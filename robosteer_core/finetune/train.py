@@ -30,6 +30,7 @@ from robosteer_core.finetune.loop import STATE, measured, require_finite, run, s
 from robosteer_core.finetune.memory import Memory, advice, estimate, prefix_is_trained, reached, room
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
+from robosteer_core.heads.progress import stage
 from robosteer_core.vla.config import CONFIG_FILE
 from robosteer_core.vla.policy import FlowPolicy, Policy
 from robosteer_core.vla.sites import Head
@@ -81,8 +82,10 @@ def finetune(
     targets = adapter_targets(policy, heads, config.kv, **extra) if heads else None
     everything = adapter_targets(policy, sites.eligible_heads(part), config.kv, **extra).parameters(policy.model, config.rank)
     batches = Batches(policy, demonstrations, config)
+    with stage(progress, "hashing the demonstrations"):
+        digest = _digest(demonstrations)
     settings = {
-        "base_sha256": sha256, "demonstrations_sha256": _digest(demonstrations), "heads": [list(head) for head in heads],
+        "base_sha256": sha256, "demonstrations_sha256": digest, "heads": [list(head) for head in heads],
         "config": config.model_dump(),
     }  # fmt: skip
     result = out / CHECKPOINT / CONFIG_FILE if config.full else out / HEADS
@@ -123,7 +126,8 @@ def finetune(
         shards = processes.count if processes.sharded else 1
         return estimate(policy, config, frames, len(demonstrations.images), first, frozen=frozen, words=words, shards=shards)
 
-    memory = needed(config)
+    with stage(progress, "estimating the memory"):
+        memory = needed(config)
     if progress:
         each = f" in each of {processes.count} processes" if processes.count > 1 else ""
         progress.console.print(f"{memory}{each}; {trainable:,} trainable parameters")
@@ -138,9 +142,10 @@ def finetune(
     model = processes.wrapped(policy)
     with torch.no_grad():
         source = model(lambda: _source(policy, demonstrations, first, frozen, progress))
-    before = {"loss_before": measured(model, batches, source)}
-    if config.held_out:
-        before["held_out_loss_before"] = measured(model, batches, source, held_out=True)
+    with stage(progress, "measuring the loss before"):
+        before = {"loss_before": measured(model, batches, source)}
+        if config.held_out:
+            before["held_out_loss_before"] = measured(model, batches, source, held_out=True)
     if not np.isfinite([*before.values()]).all():
         raise UserError(
             f"the policy's loss on the demonstrations is no finite number before any training ({before}): its weights, its statistics or "
@@ -149,6 +154,10 @@ def finetune(
     trained = {"seconds": 0.0, "steps": 0, "best": None}
     if trainable:
         trained = run(model, source, batches, out, config, processes, progress, events)
+    with stage(progress, "measuring the loss after"):
+        after = {"loss_after": require_finite(measured(model, batches, source), "the loss afterwards", max(trained["steps"] - 1, 0), config)}
+        if config.held_out:
+            after["held_out_loss_after"] = measured(model, batches, source, held_out=True)
     summary = {
         "heads": settings["heads"],
         "scored_part": scored_part,
@@ -158,13 +167,13 @@ def finetune(
         "finetune_s": round(trained["seconds"], 2),
         "steps": trained["steps"],
         **before,
-        "loss_after": require_finite(measured(model, batches, source), "the loss afterwards", max(trained["steps"] - 1, 0), config),
+        **after,
         "frames": len(demonstrations),
         "episodes": len(np.unique(demonstrations.episode)),
         "held_out_episodes": batches.held_out.tolist(),
         "held_out_frames": int(np.isin(demonstrations.episode, batches.held_out).sum()),
         "best": trained["best"],
-        "better_on_held_out": None,
+        "better_on_held_out": after["held_out_loss_after"] < before["held_out_loss_before"] if config.held_out and trainable else None,
         "cached_bytes": source.bytes if source else 0,
         "first_layer_run": first,
         "memory_bytes": asdict(memory),
@@ -172,10 +181,6 @@ def finetune(
         "sharded": processes.sharded,
         "config": config.model_dump(),
     }
-    if config.held_out:
-        summary["held_out_loss_after"] = measured(model, batches, source, held_out=True)
-        if trainable:
-            summary["better_on_held_out"] = summary["held_out_loss_after"] < summary["held_out_loss_before"]
     processes.gather(policy)
     if processes.writes:
         write_json(summary, out / SUMMARY)
@@ -212,9 +217,15 @@ def _prepare(out: Path, settings: dict[str, Any]) -> None:
         write_json(settings, path)
         return
     found = json.loads(path.read_text())
-    differing = [key for key in settings if found.get(key) != json.loads(json.dumps(settings[key]))]
+    there, here = _flat(found), _flat(json.loads(json.dumps(settings)))
+    differing = [f"{key} ({there.get(key)} there, {here[key]} here)" for key in here if there.get(key) != here[key]]
     if differing:
         raise UserError(f"{out} holds a run that differs in {', '.join(differing)}; choose another --out or remove it")
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the config beside the others."""
+    return {key: value for key, value in settings.items() if key != "config"} | settings.get("config", {})
 
 
 def _digest(demonstrations: Demonstrations) -> str:

@@ -27,6 +27,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.files import written
 from robosteer_core.heads.capture import frame_noise, read_batch
 from robosteer_core.heads.demonstrations import fit, load_demonstrations
+from robosteer_core.heads.progress import stage
 from robosteer_core.heads.tap import Read
 from robosteer_core.vla.checkpoint import fingerprint
 from robosteer_core.vla.policy import Policy
@@ -108,7 +109,8 @@ class Captured:
         Raises UserError where it was not captured, or not yet in every frame.
         """
         if name not in self.record.reads:
-            raise UserError(f"{self.folder} holds {', '.join(self.record.reads)}; found a wish for {name!r}; capture it too")
+            raise UserError(f"{self.folder} holds {', '.join(self.record.reads)}; found a wish for {name!r}; capture it into another folder: "
+                            f"`robosteer heads capture --read {name} --out ...`")  # fmt: skip
         missing = self.missing
         if missing:
             raise UserError(
@@ -160,8 +162,10 @@ def capture_dataset(
     arrays = dataset.arrays()
     rows, scale = keyframes_of(arrays, keyframes, dataset.fps), statistics.scale(arrays.action, dataset.action_names)
     sites = policy.sites
+    with stage(progress, "hashing the policy's weights"):
+        sha256 = fingerprint(policy.source)
     record = CaptureRecord(
-        policy=str(policy.source), policy_sha256=fingerprint(policy.source), dataset=str(dataset.folder),
+        policy=str(policy.source), policy_sha256=sha256, dataset=str(dataset.folder),
         instructions=tuple(sorted({arrays.task[row] for row in rows})), cameras=taken.cameras,
         masked_cameras=taken.masked, keyframes=keyframes,
         action_names=dataset.action_names, reads=tuple(read.name for read in reads), step=step, seed=seed, frames=len(rows),

@@ -55,7 +55,7 @@ def capture_command(
     from robosteer_core.files import require_writable
     from robosteer_core.heads.archive import capture_dataset
     from robosteer_core.heads.capture import default_read
-    from robosteer_core.heads.progress import progress_bar
+    from robosteer_core.heads.progress import progress_bar, stage
     from robosteer_core.heads.tap import Read
     from robosteer_core.vla.checkpoint import load_policy, on_device
 
@@ -65,9 +65,11 @@ def capture_command(
     asked = tuple(dict.fromkeys(map(Read.parse, read or ())))
     require_writable(out)
     torch.set_num_threads(threads)
-    opened, base = Dataset(dataset), on_device(load_policy(policy), device)
-    reads = asked or (default_read(base.sites.parts),)
+    opened = Dataset(dataset)
     with progress_bar() as progress:
+        with stage(progress, "loading the policy"):
+            base = on_device(load_policy(policy), device)
+        reads = asked or (default_read(base.sites.parts),)
         captured = capture_dataset(
             base, opened, out, reads, keyframes=keyframes, step=step, seed=seed, new_statistics=new_statistics, block=block,
             shard=(int(index), int(count)), progress=progress,
@@ -107,10 +109,11 @@ def select_command(
     import torch
 
     from robosteer_core.episodes.reader import Dataset
+    from robosteer_core.errors import settings
     from robosteer_core.files import require_writable
     from robosteer_core.heads.archive import Captured
-    from robosteer_core.heads.progress import progress_bar
-    from robosteer_core.heads.task_heads import captured_task_heads, find_task_heads, save_task_heads
+    from robosteer_core.heads.progress import progress_bar, stage
+    from robosteer_core.heads.task_heads import SelectConfig, captured_task_heads, find_task_heads, save_task_heads
     from robosteer_core.vla.checkpoint import load_policy, on_device
 
     if out is not None:
@@ -118,6 +121,7 @@ def select_command(
     torch.set_num_threads(threads)
     options = dict(n_heads=n_heads, raw_actions=raw_actions, trained_part=trained_part, method=method, resamples=resamples)
     options |= {key: value for key, value in (("ks", k), ("seed", seed), ("scored", scored_part)) if value is not None}
+    settings(SelectConfig, **options)  # before anything is loaded
     if others is not None and method != "causal":
         raise UserError(f"--others is for the method causal; found --method {method}")
     if capture is not None:
@@ -131,9 +135,10 @@ def select_command(
     else:
         if dataset is None or policy is None:
             raise UserError("expected --dataset and --policy, or --capture with a folder of `robosteer heads capture`")
-        opened, base = Dataset(dataset), on_device(load_policy(policy), device)
-        elsewhere = None if others is None else Dataset(others)
+        opened, elsewhere = Dataset(dataset), None if others is None else Dataset(others)
         with progress_bar() as progress:
+            with stage(progress, "loading the policy"):
+                base = on_device(load_policy(policy), device)
             found = find_task_heads(
                 base, opened, keyframes=keyframes or "all", step=step, new_statistics=new_statistics, others=elsewhere, progress=progress, **options
             )  # fmt: skip

@@ -39,10 +39,7 @@ def action_error_rise(
     instead, at every denoising step. Measured on so many frames, spread evenly, with the same noise for all heads.
     `progress()` is called for each eligible head.
     """
-    if not isinstance(policy, FlowPolicy):
-        raise UserError(f"causal mediation follows a flow; a policy of the family {policy.family} has none; choose another method")
-    if read.name not in ("expert:first_action", "vlm:last_prefix"):
-        raise UserError(f"causal mediation replaces expert:first_action or vlm:last_prefix; found {read.name}")
+    require_mediable(policy, read)
     rows = np.unique(np.linspace(0, len(demonstrations) - 1, min(frames, len(demonstrations))).astype(int))
     inputs, noise = demonstrations.inputs(policy, rows), frame_noise(policy, demonstrations, rows, seed)
     target = policy.normalised_actions(demonstrations.action[rows, None])[:, 0].to(noise.device)
@@ -70,6 +67,14 @@ def action_error_rise(
             if progress is not None:
                 progress()
     return rise
+
+
+def require_mediable(policy: Policy, read: Read) -> None:
+    """Raises UserError where the heads that `read` names cannot be replaced in `policy`."""
+    if not isinstance(policy, FlowPolicy):
+        raise UserError(f"causal mediation follows a flow; a policy of the family {policy.family} has none; choose another method")
+    if read.name not in ("expert:first_action", "vlm:last_prefix"):
+        raise UserError(f"causal mediation replaces expert:first_action or vlm:last_prefix; found {read.name}")
 
 
 def _replacing(token: torch.Tensor, columns: slice, value: torch.Tensor):

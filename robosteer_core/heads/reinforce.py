@@ -7,7 +7,7 @@ at `n_heads` of all; the reward is the lowest of the errors over the ks, negativ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ def mask_preferences(
     seed: int,
     *,
     iterations: int = ITERATIONS,
+    tried: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
-    """(L, H) log-odds with which the search keeps each head, -inf for those that may not be chosen."""
+    """(L, H) log-odds with which the search keeps each head, -inf for those that may not be chosen. `tried()` is called for each
+    mask."""
     random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     places = np.argwhere(eligible)
     share = min(n_heads / len(places), 0.9)
@@ -38,7 +40,10 @@ def mask_preferences(
     for _ in range(iterations):
         rows, part = _half(pool, random)
         masks = torch.bernoulli(logits.detach().sigmoid().expand(MASKS, -1), generator=generator)
-        rewards = torch.tensor([-_error(activations, actions, part, ks, rows, places[mask.numpy() > 0]) for mask in masks], dtype=torch.float64)
+        rewards = torch.empty(MASKS, dtype=torch.float64)
+        for index, mask in enumerate(masks):
+            rewards[index] = -_error(activations, actions, part, ks, rows, places[mask.numpy() > 0])
+            tried()
         advantage = (rewards - rewards.mean()) / rewards.std().clamp_min(1e-12)
         kept = torch.distributions.Bernoulli(logits=logits)
         loss = -(advantage[:, None] * kept.log_prob(masks)).sum(1).mean() - ENTROPY * kept.entropy().sum()

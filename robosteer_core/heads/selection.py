@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -192,14 +193,19 @@ def _checked(activations, actions, episodes, ks, n_heads, frames, eligible) -> n
     for name, values in (("episodes", episodes), ("frames", frames)):
         if values is not None and np.shape(values) != (count,):
             raise UserError(f"expected {name} of shape ({count},), one entry a frame; found {np.shape(values)}")
-    for name, values in (("activations", activations), ("actions", actions)):
-        if not np.issubdtype(values.dtype, np.number):
-            raise UserError(f"expected numbers as {name}; found {values.dtype}")
+    for name, values in (("activations", activations), ("actions", actions), ("episodes", episodes), ("frames", frames)):
+        if values is None or name == "episodes" and np.asarray(values).dtype.kind == "U":  # names of episodes are as good as numbers
+            continue
+        values = np.asarray(values)
+        if values.dtype.kind not in "iuf":
+            raise UserError(f"expected real numbers as {name}; found {values.dtype}")
         wrong = np.flatnonzero(~np.isfinite(values).reshape(count, -1).all(1))
         if len(wrong):
             raise UserError(f"{name} hold values that are not finite in {len(wrong)} of {count} frames, the first is frame {wrong[0]}")
-    if not len(ks) or any(int(k) != k or k < 1 for k in ks):
-        raise UserError(f"expected ks as whole numbers of neighbours, at least 1; found {tuple(ks)}")
+    if np.ndim(ks) != 1 or not len(ks) or not all(isinstance(k, Integral) and k >= 1 for k in ks):
+        raise UserError(f"expected ks as whole numbers of neighbours, at least 1; found {ks}")
+    if not isinstance(n_heads, Integral):
+        raise UserError(f"expected n_heads as a whole number; found {n_heads!r}")
     eligible = np.ones((layers, heads), bool) if eligible is None else np.asarray(eligible, bool)
     if eligible.shape != (layers, heads):
         raise UserError(f"expected eligible of shape ({layers}, {heads}); found {eligible.shape}")

@@ -16,11 +16,12 @@ from robosteer_core.episodes.keyframes import keyframes_of
 from robosteer_core.files import write_text
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError, settings
-from robosteer_core.heads.alternatives import select_by
+from robosteer_core.heads.alternatives import Method, search_length, select_by
 from robosteer_core.heads.archive import Captured
 from robosteer_core.heads.capture import DEFAULT_READ, capture, default_read
 from robosteer_core.heads.demonstrations import fit, load_demonstrations
-from robosteer_core.heads.mediation import action_error_rise
+from robosteer_core.heads.mediation import action_error_rise, require_mediable
+from robosteer_core.heads.progress import stage
 from robosteer_core.heads.score import chance_error
 from robosteer_core.heads.selection import HeadSelection, pool_of, require_heads, require_neighbours
 from robosteer_core.heads.stability import LEAST_DEMONSTRATIONS, RESAMPLES, Stability, stability
@@ -44,7 +45,7 @@ class SelectConfig(BaseModel):
     raw_actions: bool = False
     scored: str = Field(default=DEFAULT_READ.name, description="heads that are ranked, as Read.parse takes it")
     trained_part: str = Field(default=TRAINED_PART, description="part of which the heads of the same index are trained")
-    method: str = "knn"
+    method: Method = "knn"
     resamples: int = Field(default=RESAMPLES, ge=0, description="of the demonstrations, for the stability; 0 leaves it out")
     seed: int = Field(default=0, ge=0, description="of noise, resamples and methods that draw")
 
@@ -159,6 +160,8 @@ def find_task_heads(
     # Before images are read and the policy is run, which may take long.
     require_neighbours(pool_of(arrays.episode[rows], arrays.frame[rows]), config.ks)
     require_heads(config.n_heads or _count(int(eligible.sum())), eligible)
+    if config.method == "causal":
+        require_mediable(policy, read)
     demonstrations = load_demonstrations(dataset, policy, rows, progress, arrays=arrays)
     activations = capture(policy, demonstrations, read, step=step, seed=config.seed, progress=progress)
     merit = None
@@ -170,9 +173,11 @@ def find_task_heads(
             policy, demonstrations, read, mean, eligible, seed=config.seed, progress=progress and (lambda: progress.advance(task))
         )  # fmt: skip
     source = policy.source
+    with stage(progress, "hashing the policy's weights"):
+        sha256 = fingerprint(source) if source else None
     record = {
         "policy": source and str(source),
-        "policy_sha256": fingerprint(source) if source else None,
+        "policy_sha256": sha256,
         "dataset": str(dataset.folder),
         "instructions": sorted(set(demonstrations.instruction)),
         "keyframes": keyframes,
@@ -242,9 +247,13 @@ def choose(
     actions = frames.action if config.raw_actions else frames.scale.apply(frames.action)
     names = frames.names if config.raw_actions else tuple(np.array(frames.names)[frames.scale.varies].tolist())
     task = progress and progress.add_task("scoring heads", total=eligible.size)
+    n_heads = config.n_heads or _count(int(eligible.sum()))
+    length = search_length(config.method, len(config.ks), n_heads, eligible)
+    search = progress and length and progress.add_task(f"searching, {config.method}", total=length)
+    shown = {} if progress is None else {"progress": lambda *_: progress.advance(task), "searched": lambda: progress.advance(search)}
     found = select_by(
-        config.method, frames.activations, actions, frames.episode, ks=config.ks, n_heads=config.n_heads or _count(int(eligible.sum())),
-        frames=frames.frame, eligible=eligible, merit=merit, seed=config.seed, progress=progress and (lambda *_: progress.advance(task)),
+        config.method, frames.activations, actions, frames.episode, ks=config.ks, n_heads=n_heads, frames=frames.frame,
+        eligible=eligible, merit=merit, seed=config.seed, **shown,
     )  # fmt: skip
     stable = None
     # Other methods than the regression of single heads would have to be run again on every resample.

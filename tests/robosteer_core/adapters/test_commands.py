@@ -129,6 +129,23 @@ def test_a_base_that_moved_is_found_where_it_is_said_to_be(base, adapter, tmp_pa
     assert main([*command, "--policy", str(tmp_path / "moved")]) == 0 and (tmp_path / "merged" / "policy.json").is_file()
 
 
+def test_an_adapter_names_its_base_wherever_it_is_asked_from(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(base.source.parent)
+    here = load_policy(base.source.name)
+    save_adapter(trained(copy.deepcopy(here)), tmp_path / "adapter", record(here))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["adapter", "merge", "--adapter", str(tmp_path / "adapter"), "--out", str(tmp_path / "merged")]) == 0
+
+
+def test_the_files_of_adapters_and_policies_can_be_read_by_whom_the_umask_lets(base, adapter, tmp_path):
+    (tmp_path / "neighbour").touch()
+    assert main(["adapter", "export", "--adapter", str(adapter), "--out", str(tmp_path / "plain")]) == 0
+    assert main(["adapter", "merge", "--adapter", str(adapter), "--out", str(tmp_path / "merged")]) == 0
+    found = {path.stat().st_mode for folder in (adapter, tmp_path / "plain", tmp_path / "merged") for path in folder.iterdir()}
+    assert found == {(tmp_path / "neighbour").stat().st_mode}
+
+
 def test_the_card_is_whole_and_says_what_was_trained_on_what(base, adapter):
     page = (adapter / "card.html").read_text()
     assert "press the red button" in page and base.source.name in page and page.count(record(base).base_sha256) == 1

@@ -46,7 +46,7 @@ class Dies:
     def advance(self, *_):
         pass
 
-    def update(self, *_, **__):
-        self.left -= 1
+    def update(self, *_, advance=0, **__):
+        self.left -= advance
         if self.left < 0:
             raise Killed

@@ -47,7 +47,10 @@ def test_real_episodes_make_an_adapter_that_carries_their_statistics(small_polic
     small_policy.save(tmp_path / "base")
     (tmp_path / "heads.json").write_text(json.dumps({"heads": [["vlm", 0, 3], ["vlm", 1, 1]], "scored_part": "expert"}))
     assert main(command(tmp_path, heads=tmp_path / "heads.json", json="-")) == 0
-    summary = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    for stage in ("loading the policy", "hashing the policy's weights", "estimating the memory", "measuring the loss before", "measuring the loss after"):
+        assert f"{stage}\n" in said.err
+    summary = json.loads(said.out)
     assert summary["heads"] == [["vlm", 0, 3], ["vlm", 1, 1]] and (summary["frames"], summary["episodes"]) == (250, 25)
     policy = load_policy(tmp_path / "base")
     record = apply_adapter(policy, tmp_path / "out")

@@ -153,6 +153,8 @@ def test_heads_that_cannot_be_trained_are_refused_before_anything_is_written(bas
 
 def test_a_folder_of_another_run_is_refused_naming_the_difference(base, demonstrations, tmp_path):
     train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2}))
+    with pytest.raises(UserError, match=r"differs in learning_rate \(0.005 there, 0.001 here\); choose"):
+        train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2, "learning_rate": 1e-3}))
     with pytest.raises(UserError, match="differs in heads"):
         train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2}), heads=HEADS[:1])
     (tmp_path / "other").mkdir()

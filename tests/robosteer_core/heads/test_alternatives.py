@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robosteer_core.errors import UserError
-from robosteer_core.heads.alternatives import METHODS, select_by
-from robosteer_core.heads.reinforce import mask_preferences
+from robosteer_core.heads.alternatives import METHODS, search_length, select_by
+from robosteer_core.heads.reinforce import ITERATIONS, mask_preferences
 from robosteer_core.heads.score import squared_errors
 from robosteer_core.heads.selection import mean_error, pool_of, select
 
@@ -35,7 +35,10 @@ def rescored(data, heads, k):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_error_is_that_of_the_chosen_heads_together(data, method, monkeypatch):
     monkeypatch.setattr("robosteer_core.heads.alternatives.mask_preferences", partial(mask_preferences, iterations=3))
-    found = select_by(method, *data, ks=KS, n_heads=4, merit=np.arange(8.0).reshape(2, 4), seed=1)
+    tried = []
+    found = select_by(method, *data, ks=KS, n_heads=4, merit=np.arange(8.0).reshape(2, 4), seed=1, searched=lambda: tried.append(1))
+    length = search_length(method, len(KS), 4, np.ones((2, 4), bool))
+    assert len(tried) == (length * 3 // ITERATIONS if method == "reinforce" else length)
     assert found.method == method and len(set(found.heads)) == 4 and found.k in KS
     assert found.cv_mse == pytest.approx(rescored(data, found.heads, found.k), rel=1e-9)
     assert np.array_equal(found.scores, select(*data, ks=KS, n_heads=4).scores)

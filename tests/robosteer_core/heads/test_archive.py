@@ -47,6 +47,9 @@ class Dies:
     def add_task(self, *_, **__):
         return 1
 
+    def update(self, *_, **__):
+        pass
+
     def advance(self, *_):
         self.left -= 1
         if self.left == 0:
@@ -79,7 +82,7 @@ def test_selecting_from_a_capture_equals_selecting_from_the_dataset(policy, tmp_
     assert captured_task_heads(Captured(captured.folder)).to_json() == direct
     backbone = captured_task_heads(captured, scored="vlm", resamples=0)
     assert backbone.scored_part == "vlm" and backbone.to_json()["token"] == "last_prefix" and backbone.stability is None
-    with pytest.raises(UserError, match="holds expert:first_action, vlm:last_prefix.*'vlm:mean'"):
+    with pytest.raises(UserError, match="holds expert:first_action, vlm:last_prefix.*'vlm:mean'; capture it into another folder: .*capture --read vlm:mean --out"):
         captured_task_heads(captured, scored="vlm:mean")
     with pytest.raises(UserError, match="captured with the seed 3; found 4"):
         captured_task_heads(captured, seed=4)

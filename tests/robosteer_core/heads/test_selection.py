@@ -206,6 +206,15 @@ def test_a_single_episode_without_distant_frames_is_refused():
     (lambda x, a, e: (x, np.where(a == a[3, 0], np.inf, a), e, {}), "actions.*not finite.*frame 3"),
     (lambda x, a, e: (x, a, e, {"n_heads": 9}), "9 heads.*8 eligible"),
     (lambda x, a, e: (x, a, e, {"ks": (0,)}), r"at least 1; found \(0,\)"),
+    (lambda x, a, e: (x + 1j, a, e, {}), "real numbers as activations; found complex"),
+    (lambda x, a, e: (x, a, np.where(e == 2, np.nan, e), {}), "episodes.*not finite in 9 of 45.*frame 18"),
+    (lambda x, a, e: (x, a, [None] * 45, {}), "real numbers as episodes; found object"),
+    (lambda x, a, e: (x, a, None, {}), r"episodes of shape \(45,\).*found \(\)"),
+    (lambda x, a, e: (x, a, e, {"frames": ["first"] * 45}), "real numbers as frames; found <U5"),
+    (lambda x, a, e: (x, a, e, {"frames": np.full(45, np.nan)}), "frames.*not finite in 45 of 45"),
+    (lambda x, a, e: (x, a, e, {"n_heads": 4.5}), "n_heads as a whole number; found 4.5"),
+    (lambda x, a, e: (x, a, e, {"ks": ("a",)}), r"ks as whole numbers.*found \('a',\)"),
+    (lambda x, a, e: (x, a, e, {"ks": 5}), "ks as whole numbers.*found 5"),
     (lambda x, a, e: (x, a, e, {"eligible": np.ones((4, 2))}), r"shape \(2, 4\); found \(4, 2\)"),
 ])  # fmt: skip
 def test_input_that_cannot_be_scored_is_refused_with_the_reason(change, words):

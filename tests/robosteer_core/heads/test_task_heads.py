@@ -44,7 +44,9 @@ def test_the_command_prints_one_object_with_the_ranking_on_stdout(small_policy, 
     small_policy.save(tmp_path / "base")
     arguments = ["heads", "select", "--dataset", str(BRIDGE), "--policy", str(tmp_path / "base")]
     assert main([*arguments, "--json", "-", "--out", str(tmp_path / "heads.json")]) == 0
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "loading the policy\n" in said.err and "hashing the policy's weights\n" in said.err
+    found = json.loads(said.out)
     assert (found["scored_part"], found["trained_part"], found["masked_cameras"]) == ("expert", "vlm", ["wrist"])
     assert len(found["heads"]) == found["n_heads"] == 8 and all(part == "vlm" and layer < 2 for part, layer, _ in found["heads"])
     assert len(found["ranking"]) == 24 and set(found["ranking"][0]["dimension_mse"]) == {"dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"}
@@ -67,6 +69,8 @@ def test_two_runs_choose_the_same_heads(small_policy):
     (["--policy", "{tmp}"], "no policy in"),
     (["--keyframes", "aloha"], "keyframe rule"),
     (["--n-heads", "17"], "17 heads were asked for; the model has 16"),
+    (["--method", "guess"], "method: Input should be 'knn', 'greedy', "),
+    (["--method", "causal", "--scored-part", "vlm:mean"], "causal mediation replaces expert:first_action or vlm:last_prefix; found vlm:mean"),
     (["--k", "241"], "those of episode number 0 have 240 others in all; record more demonstrations"),
 ])  # fmt: skip
 def test_bad_input_is_one_message_and_exit_code_2(small_policy, tmp_path, capsys, arguments, words):
