@@ -31,9 +31,9 @@ FAMILIES: dict[Family, str] = {family: f"robosteer_core.vla.{family}" for family
 def load_policy(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> Policy:
     """Read a checkpoint folder of any family, ours or as it lies on the hub, with weights of `dtype`.
 
-    A `policy.json` of ours says what inputs and actions mean; without one, a folder of the hub is taken by what its own
-    files say (see `layouts.describe`), which no rig agrees with. Raises UserError where something is missing, truncated
-    or does not fit.
+    A `policy.json` of ours says what inputs and actions mean; without one, a folder of the hub is taken by what its own files say
+    (see `layouts.describe`), which no rig agrees with until it is fitted to a dataset. Raises UserError where something is missing,
+    truncated or does not fit.
     """
     folder = Path(folder)
     if (folder / CONFIG_FILE).is_file() or not (folder / MODEL_FILE).is_file():

@@ -104,10 +104,13 @@ def test_heads_finetune_merge_and_act_as_typed(base, demonstrations, rig, tmp_pa
     assert adapted.shape[1] == 7 and np.allclose(adapted, plain, atol=1e-4)
 
 
-def test_a_base_that_names_nothing_is_sent_to_be_fitted_first(rig, tmp_path):
-    BASES["pi0 of lerobot"](tmp_path / "base")
+def test_a_base_that_names_nothing_is_sent_to_be_fitted_which_needs_no_training(rig, demonstrations, tmp_path):
+    base, out = tmp_path / "base", tmp_path / "fitted"
+    BASES["pi0 of lerobot"](base)
     with pytest.raises(UserError, match="checkpoint of the hub.*robosteer finetune.*--adapter"):
-        CheckpointPolicy(tmp_path / "base", None, rig)
+        CheckpointPolicy(base, None, rig)
+    assert main(["finetune", "--policy", str(base), "--dataset", str(demonstrations), "--heads", "none", "--out", str(out)]) == 0
+    assert acts(base, out, rig).shape[1] == 7
 
 
 @pytest.mark.parametrize("base, words", [
