@@ -77,8 +77,8 @@ def test_where_a_real_pi0_does_not_fit_the_settings_that_do_are_named():
 
 
 @pytest.mark.parametrize("most, options", [
-    (900, {"accumulate": 2}), (250, {"accumulate": 8}), (90, {"accumulate": 2, "checkpointing": True}), (5, {"accumulate": 8, "checkpointing": True, "draws": 1}),
-    (2, None),
+    (900, {"accumulate": 2}), (250, {"accumulate": 8}), (90, {"accumulate": 2, "checkpointing": True}),
+    (5, {"accumulate": 8, "checkpointing": True, "draws": 1}), (2, None),
 ])  # fmt: skip
 def test_settings_that_fit_cost_as_little_time_as_they_can(most, options):
     """Sixteen frames on two processes, 1600 bytes at once; a batch can be split into 8 parts, one frame each."""

@@ -130,7 +130,9 @@ def lerobot(folder, family, tensors, *, shards=1, said=None, renamed=None):
     for name, step in (("policy_preprocessor", "normalizer_processor"), ("policy_postprocessor", "unnormalizer_processor")):
         file = f"{name}_step_3_{step}.safetensors"
         save_arrays({f"{key}.{column}": value for (key, column), value in known.items()}, folder / file)
-        steps = [{"registry_name": "rename_observations_processor", "config": {"rename_map": renamed or {}}}, {"registry_name": "to_batch_processor", "config": {}}, {"registry_name": step, "config": {"eps": 1e-8}, "state_file": file}]
+        steps = [{"registry_name": "rename_observations_processor", "config": {"rename_map": renamed or {}}},
+                 {"registry_name": "to_batch_processor", "config": {}},
+                 {"registry_name": step, "config": {"eps": 1e-8}, "state_file": file}]  # fmt: skip
         write_json(folder / f"{name}.json", {"name": name, "steps": steps})
     return known
 

@@ -141,7 +141,8 @@ def test_the_prompt_is_openvlas(folder):
 def test_a_checkpoint_of_several_datasets_leaves_the_choice(tmp_path, caplog):
     hub.openvla(tmp_path / "base", datasets=("bridge_orig", "fractal"))
     policy = load_policy(tmp_path / "base")
-    assert "bridge_orig, fractal" in caplog.text and policy.config.action.normalise(np.linspace(-1, 1, 7)).tolist() == pytest.approx(np.linspace(-1, 1, 7))
+    assert "bridge_orig, fractal" in caplog.text
+    assert policy.config.action.normalise(np.linspace(-1, 1, 7)).tolist() == pytest.approx(np.linspace(-1, 1, 7))
     own = new_statistics(policy.config.action, np.random.default_rng(0).normal(size=(50, 7)))
     assert own.clip and own.mask == (True,) * 6 + (False,), "a dataset's own are of OpenVLA's kind, the gripper is left"
 
