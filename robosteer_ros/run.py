@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robosteer_core.errors import UserError
+from robosteer_core.runtime.json_lines import Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +85,8 @@ def run(
             going_down = console.status("going down")
             ending.callback(going_down.stop)
             with console.status("the nodes come up"):
-                graph = ending.enter_context(bring_up(given, console.print, missing_only=True, check=check))
+                say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+                graph = ending.enter_context(bring_up(given, say, missing_only=True, check=check))
                 ending.callback(going_down.start)
                 graph.wait()
             with console.status("the policy is loaded"):
@@ -116,13 +118,17 @@ def _run(asked: PolicyConsole, console: Console, scene: LabLink | None, log: Run
     except KeyboardInterrupt:
         with _deaf():  # whoever asks twice must not leave the arm to its watchdog
             console.print("stopping")
-            console.print(f"the arm has {asked.stop()}")
+            said = asked.stop()
+            console.print(f"the arm has {said}" if number is not None else said)
             if number is not None:
                 tell(asked.follow(number, lambda status: None))
         raise
     except UserError as error:
         if number is not None:
             tell(asked.status, outcome="failed", error=str(error))
+        elif not isinstance(error, Refused):  # whoever does not answer must not begin later, with nobody there
+            with suppress(UserError):
+                asked.stop()
         raise
     tell(status)
     if status["outcome"] == "failed":
@@ -148,7 +154,9 @@ def _until_done(asked: PolicyConsole, scene: LabLink | None, status: dict[str, s
 def _logged(log: RunLog, console: Console) -> Iterator[RunLog]:
     def end() -> None:
         with _deaf():
-            if said := log.end():
+            with console.status("the log of the run is finished"):
+                said = log.end()
+            if said:
                 console.print(said, highlight=False, markup=False, soft_wrap=True)
 
     log.begin()

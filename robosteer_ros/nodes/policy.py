@@ -48,7 +48,8 @@ class PolicyNode(RigNode):
         self._run: PolicyRun | None = None
         self._loading = False
         self._runs, self._instruction = 0, str(self.value("instruction")).strip()
-        self._starting, self._telling = threading.RLock(), threading.Lock()
+        self._starting, self._beginning, self._telling = threading.RLock(), threading.Lock(), threading.Lock()
+        self._stops = 0
         self.add_on_set_parameters_callback(self._check)
         self.add_post_set_parameters_callback(self._set)
         # Who waits for a run to begin must not keep others from stopping it.
@@ -74,6 +75,7 @@ class PolicyNode(RigNode):
         the parameters."""
         name, adapter = str(self.value("policy")), str(self.value("adapter"))
         if not name:
+            self._put_back()
             raise UserError("the parameter `policy` is empty: give a checkpoint folder, ws://host:port or the name of a policy")
         spec = PolicySpec(name=name, policy=name, adapter=Path(adapter) if adapter else None, device=str(self.value("device")))
         if spec == self._loaded:
@@ -87,12 +89,15 @@ class PolicyNode(RigNode):
             self._policy, self._loaded = policy, spec
             self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
         except Exception:
-            if self._loaded is not None:
-                self.set_parameters_atomically([Parameter(name, value=value) for name, value in self._told_of_policy().items()])
+            self._put_back()
             raise
         finally:
             self._loading = False
             self._tell()
+
+    def _put_back(self) -> None:
+        if self._loaded is not None:
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in self._told_of_policy().items()])
 
     def _forget_policy(self) -> None:
         if self._policy is not None:
@@ -154,11 +159,15 @@ class PolicyNode(RigNode):
             raise UserError("the policy runs already: policy/stop ends the run")
         if not self._instruction:
             raise UserError("there is no instruction: publish one on policy/instruction, or set the parameter `instruction`")
+        stops = self._stops
         self._load()
         wishes = Wishes(float(self.value("seconds")) or math.inf, int(self.value("executed")), int(self.value("seed")))
-        self._runs += 1
-        self._run = PolicyRun(self._policy, self._station, lambda: self._instruction, wishes, self._take, self._run_ended)
-        self._run.start()
+        with self._beginning:
+            if self._stops != stops:
+                raise UserError("the run was stopped before it began")
+            self._runs += 1
+            self._run = PolicyRun(self._policy, self._station, lambda: self._instruction, wishes, self._take, self._run_ended)
+            self._run.start()
         if not self._run.begun.wait(BEGIN_TIMEOUT_S):
             self._run.stop()
             raise UserError(f"the arm did not begin to follow within {BEGIN_TIMEOUT_S:.0f} s; the run was stopped")
@@ -180,7 +189,9 @@ class PolicyNode(RigNode):
         return self._run is not None and self._run.outcome is None
 
     def _end_run(self) -> bool:
-        """Whether nothing runs any more."""
+        """Whether nothing runs any more. A run that is asked for, and waits for its policy, does not begin either."""
+        with self._beginning:
+            self._stops += 1
         if self._run is not None:
             self._run.stop()
             self._run.join(END_TIMEOUT_S)

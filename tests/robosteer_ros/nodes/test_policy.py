@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -190,8 +191,9 @@ def test_a_policy_that_cannot_be_loaded_is_not_kept_and_the_next_run_has_the_one
     assert peers.until(run="1", outcome="over")["error"] == ""
 
 
-def test_while_its_policy_loads_the_node_says_so_and_answers_and_who_wants_to_run_it_waits(others, rig_file, lab):
-    """A server that does not tell its metadata yet is a policy that is not there yet."""
+@pytest.fixture
+def late_policy():
+    """The address of a policy that loads until the event is set: a server that does not tell its metadata yet."""
     go_on = threading.Event()
 
     def tell_late(connection):
@@ -201,28 +203,47 @@ def test_while_its_policy_loads_the_node_says_so_and_answers_and_who_wants_to_ru
 
     with serve(tell_late, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        peers = Graph(rig_file, policy=f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
-        try:
-            asked = PolicyConsole(peers.peer)
-            change = peers.peer.create_client(lifecycle_msgs.srv.ChangeState, "policy/change_state")
-            assert change.wait_for_service(60)
-            configure = lifecycle_msgs.srv.ChangeState.Request()
-            configure.transition.id = lifecycle_msgs.msg.Transition.TRANSITION_CONFIGURE
-            configured = change.call_async(configure)
-            peers.until(state="loading")
-            assert parameters(peers.peer, "policy", "rig") == [str(rig_file)]
-            waiting = threading.Thread(target=asked.await_ready)
-            waiting.start()
-            assert waiting.is_alive() and not configured.done()
-            go_on.set()
-            peers.until(state="inactive")
-            assert waiting.is_alive() and peers.node.trigger_activate() == ros.TransitionCallbackReturn.SUCCESS
-            waiting.join(60)
-            assert not waiting.is_alive() and asked.status["state"] == "ready"
-        finally:
-            go_on.set()
-            peers.close()
-            server.shutdown()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}", go_on
+        go_on.set()
+        server.shutdown()
+
+
+def test_while_its_policy_loads_the_node_says_so_and_answers_and_who_wants_to_run_it_waits(others, rig_file, late_policy):
+    address, go_on = late_policy
+    peers = Graph(rig_file, policy=address)
+    try:
+        asked = PolicyConsole(peers.peer)
+        change = peers.peer.create_client(lifecycle_msgs.srv.ChangeState, "policy/change_state")
+        assert change.wait_for_service(60)
+        configure = lifecycle_msgs.srv.ChangeState.Request()
+        configure.transition.id = lifecycle_msgs.msg.Transition.TRANSITION_CONFIGURE
+        configured = change.call_async(configure)
+        peers.until(state="loading")
+        assert parameters(peers.peer, "policy", "rig") == [str(rig_file)]
+        waiting = threading.Thread(target=asked.await_ready)
+        waiting.start()
+        assert waiting.is_alive() and not configured.done()
+        go_on.set()
+        peers.until(state="inactive")
+        assert waiting.is_alive() and peers.node.trigger_activate() == ros.TransitionCallbackReturn.SUCCESS
+        waiting.join(60)
+        assert not waiting.is_alive() and asked.status["state"] == "ready"
+    finally:
+        peers.close()
+
+
+def test_a_run_that_is_stopped_while_its_policy_loads_does_not_begin(graph, lab, late_policy):
+    address, go_on = late_policy
+    peers = graph(instruction=TASK)
+    lab.reset(TASK, 0, hold=True)
+    PolicyConsole(peers.peer).set(policy=address)
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(peers.call, "start")
+        peers.until(state="loading")
+        assert peers.call("stop") == (True, "nothing ran")
+        go_on.set()
+        assert started.result() == (False, "the run was stopped before it began")
+    assert "run" not in peers.until(state="ready", policy=address)
 
 
 @pytest.mark.parametrize("kind, given, words", [
