@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from robosteer_core.adapters.sparse_lora import ADAPTER, adapted_modules, add_ad
 from robosteer_core.adapters.targets import Targets, adapter_targets
 from robosteer_core.errors import UserError
 from robosteer_core.files import write_text, written
-from robosteer_core.vla.checkpoint import fingerprint, weight_files
+from robosteer_core.vla.checkpoint import fingerprint
 from robosteer_core.vla.config import PolicyConfig, Statistics
 from robosteer_core.vla.policy import Policy
 from robosteer_core.vla.sites import Head
@@ -117,18 +116,7 @@ def base_of(policy: Policy) -> tuple[str, str]:
     source = policy.source
     if source is None:
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that adapters can name their base")
-    return str(source.absolute()), _fingerprint(source, tuple(_stamp(path) for path in weight_files(source)))
-
-
-@lru_cache(maxsize=8)
-def _fingerprint(source: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Made anew when a file changes; several adapters of one base read its weights once."""
-    return fingerprint(source)
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    about = path.stat()
-    return path.name, about.st_mtime_ns, about.st_size
+    return str(source.absolute()), fingerprint(source)
 
 
 def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, name: str = ADAPTER) -> AdapterRecord:

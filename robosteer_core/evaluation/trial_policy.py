@@ -21,6 +21,9 @@ from robosteer_core.runtime.observation import Observation
 from robosteer_core.runtime.runner import EXECUTED
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robosteer_core.vla.config import PolicyConfig
     from robosteer_core.vla.policy import Policy
 
 GROUP = "robosteer.policies"
@@ -109,7 +112,7 @@ class SampledPolicy(TrialPolicy):
 
 
 class CheckpointPolicy(SampledPolicy):
-    """A checkpoint folder of ours, with an adapter or without, on a device of torch."""
+    """A checkpoint folder of ours on a device of torch, with an adapter or without, which can be changed."""
 
     def __init__(self, folder: Path, adapter: Path | None, rig: Rig, device: str = "cpu") -> None:
         import torch
@@ -118,19 +121,44 @@ class CheckpointPolicy(SampledPolicy):
 
         # Two threads would add in another order on another machine; the cores are the lab's and the cameras'.
         torch.set_num_threads(1)
-        super().__init__(load_policy(folder))
-        self._identity = {"policy": fingerprint(folder), "adapter": None}
-        if adapter is not None:
-            from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter  # and peft, which alone takes 0.2 s
-
-            apply_adapter(self._policy, adapter, merged=True)
-            # Statistics and scale are in the record of the heads, also where there are none.
-            files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
-            self._identity["adapter"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-        self._policy.config.require_rig(rig)  # as the adapter was fitted to a dataset
+        super().__init__(on_device(load_policy(folder), device))
+        self._rig, self._identity = rig, {"policy": fingerprint(folder), "adapter": None}
         if device != "cpu":
             self._identity["device"] = device  # sums come out otherwise there
-        on_device(self._policy, device)
+        self._base = self._state()
+        self.use(adapter)
+
+    def use(self, adapter: Path | None) -> None:
+        """Let another adapter act, or with None the base alone, which is not read again: bit by bit as if loaded with it.
+
+        Raises UserError where it does not fit the base or the rig; what acted before then acts on.
+        """
+        before, files = self._state(), []
+        self._put(self._base)
+        try:
+            if adapter is not None:
+                from robosteer_core.adapters.store import HEADS, WEIGHTS, apply_adapter, base_of  # and peft, which alone takes 0.2 s
+
+                folder, sha256 = base_of(self._policy)
+                if sha256 != self._identity["policy"]:
+                    raise UserError(f"the policy in {folder} has changed since it was loaded; load it again")
+                apply_adapter(self._policy, adapter, merged=True)
+                # Statistics and scale are in the record of the heads, also where there are none.
+                files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
+            self._policy.config.require_rig(self._rig)  # as the adapter was fitted to a dataset
+        except UserError:
+            self._put(before)
+            raise
+        self._identity = self._identity | {"adapter": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files} or None}
+
+    def _state(self) -> tuple[PolicyConfig, dict[str, Tensor]]:
+        """The weights are not copied: merging an adapter puts others in their place."""
+        return self._policy.config, {name: parameter.data for name, parameter in self._policy.model.named_parameters()}
+
+    def _put(self, state: tuple[PolicyConfig, dict[str, Tensor]]) -> None:
+        self._policy.config, weights = state
+        for name, parameter in self._policy.model.named_parameters():
+            parameter.data = weights[name]
 
     def identity(self) -> object:
         return self._identity

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,18 @@ def on_device(policy: Policy, device: str) -> Policy:
 
 
 def fingerprint(folder: Path | str) -> str:
-    """SHA-256 of the weights, of several files in the order of their names: which base an adapter was made for."""
+    """SHA-256 of the weights, of several files in the order of their names: which base an adapter was made for.
+
+    A process reads them once, and again when a file changes.
+    """
+    files = tuple(weight_files(Path(folder).absolute()))
+    return _fingerprint(files, tuple((about.st_mtime_ns, about.st_size) for about in map(Path.stat, files)))
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in weight_files(Path(folder)):
+    for path in files:
         with path.open("rb") as file:
             while block := file.read(2**24):
                 digest.update(block)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from robosteer_core.errors import UserError
-from robosteer_core.evaluation.trial_policy import PolicySpec, TrialPolicy, load_trial_policy
+from robosteer_core.evaluation.trial_policy import CheckpointPolicy, PolicySpec, TrialPolicy, load_trial_policy
 from robosteer_ros.graph.messages import report
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.graph.station import GraphStation
@@ -84,9 +84,13 @@ class PolicyNode(RigNode):
         self._tell()
         self.get_logger().info(f"loading {name}{f' with the adapter {adapter}' if adapter else ''}")
         try:
-            policy = load_trial_policy(spec, self.rig)
-            self._forget_policy()
-            self._policy, self._loaded = policy, spec
+            if isinstance(self._policy, CheckpointPolicy) and spec == self._loaded.model_copy(update={"adapter": spec.adapter}):
+                self._policy.use(spec.adapter)  # the base stays
+            else:
+                policy = load_trial_policy(spec, self.rig)
+                self._forget_policy()
+                self._policy = policy
+            self._loaded = spec
             self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
         except Exception:
             self._put_back()

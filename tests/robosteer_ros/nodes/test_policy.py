@@ -4,15 +4,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 from websockets.sync.server import serve
 
+from robosteer_core.adapters.store import AdapterRecord, base_of, save_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.ndarray_packing import pack
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.lab_link import LabLink
+from robosteer_core.vla.checkpoint import load_policy
 from robosteer_ros import ros
 from robosteer_ros.graph.messages import values_of
 from robosteer_ros.graph.participant import parameters
@@ -22,6 +25,7 @@ from robosteer_ros.nodes.policy import PolicyNode
 from robosteer_ros.ros import diagnostic_msgs, lifecycle_msgs, std_msgs, std_srvs
 
 TASK = "touch the red button"
+SHIPPED = Path(__file__).resolve().parents[3] / "robosteer_sim" / "pretrain" / "base"
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +193,28 @@ def test_a_policy_that_cannot_be_loaded_is_not_kept_and_the_next_run_has_the_one
     assert parameters(peers.peer, "policy", "policy", "adapter", "device") == ["scripted", "", "cpu"]
     assert asked.start() == "1"
     assert peers.until(run="1", outcome="over")["error"] == ""
+
+
+def test_another_adapter_is_put_into_the_base_that_is_there(graph, lab, tmp_path):
+    base = load_policy(SHIPPED)
+    source, sha256 = base_of(base)
+    for name in ("one", "two"):  # of no heads: the base with the statistics that are in it
+        save_adapter(base, tmp_path / name, AdapterRecord(
+            heads=(), scored_part=None, trained_part="vlm", kv="none", rank=1, alpha=1, base=source, base_sha256=sha256, dataset=name,
+            instructions=(name,), state=base.config.state, action=base.config.action,
+        ))  # fmt: skip
+    peers = graph(policy=str(SHIPPED), adapter=str(tmp_path / "one"), instruction=TASK, seconds=0.5)
+    lab.reset(TASK, 0, hold=True)
+    asked, loaded = PolicyConsole(peers.peer), peers.node._policy
+    for adapter, run in ((tmp_path / "two", "1"), (tmp_path / "absent", None), ("", "2")):
+        asked.set(adapter=str(adapter))
+        if run is None:
+            with pytest.raises(UserError, match="no adapter in"):
+                asked.start()
+            continue
+        assert asked.start() == run
+        assert peers.until(run=run, outcome="over")["adapter"] == str(adapter)
+        assert peers.node._policy is loaded
 
 
 @pytest.fixture
