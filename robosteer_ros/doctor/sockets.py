@@ -35,14 +35,14 @@ def listener(host: str, port: int) -> Socket | None:
     return next((one for one in tcp_sockets() if one.state == LISTENS and one.local in at), None)
 
 
-def holder(host: str, port: int) -> str | None:
-    """Another process of this machine that is connected with that port, in words; None where there is none."""
+def holder(host: str, port: int, but_us: bool = False) -> str | None:
+    """The process of this machine, maybe another than this one, that is connected with that port, in words; None where there is none."""
     try:
         peer = (socket.gethostbyname(host), port)
     except OSError:
         return None
     held = (one for one in tcp_sockets() if one.peer == peer and one.state == ESTABLISHED)
-    return next((owner(one) for one in held if not _has("self", one)), None)
+    return next((owner(one) for one in held if not (but_us and _has("self", one))), None)
 
 
 def owner(found: Socket) -> str:

@@ -95,7 +95,7 @@ def connect(arm: rig.Arm, construct: Callable[[], Result]) -> Result:
         mismatch = re.search(r"(?:server|protocol) version:? (\d+).*version:? (\d+)", reason)
         if mismatch is not None:
             raise UserError(_wrong_version(arm, *map(int, mismatch.groups()))) from error
-        held = holder(arm.address, FCI_PORT)
+        held = holder(arm.address, FCI_PORT, but_us=True)
         if held is not None:
             raise UserError(f"the robot at {arm.address} takes one client, and has one: process {held}. End that one first") from error
         raise UserError(

@@ -30,10 +30,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 #: Keeps an episode and dies just before the n-th file gets its name, for every n, each time on a new dataset.
 DIE_AT_EVERY_FILE = """
 import os, pickle, shutil, signal, sys
-from robosteer_core.episodes import layout, video
+from robosteer_core import files
+from robosteer_core.episodes import video
 from robosteer_core.episodes.writer import DatasetWriter
 folder, rig, frames = pickle.load(open(sys.argv[1], "rb"))
-put, counter = layout.put, [0, None]
+put, counter = files.put, [0, None]
 
 def put_or_die(temporary, path):
     counter[0] += 1
@@ -41,7 +42,7 @@ def put_or_die(temporary, path):
         os.kill(os.getpid(), signal.SIGKILL)
     put(temporary, path)
 
-layout.put = video.put = put_or_die
+files.put = video.put = put_or_die
 for number in range(1, 100):
     copy = folder.with_name(f"killed{number:02d}")
     shutil.copytree(folder, copy)
