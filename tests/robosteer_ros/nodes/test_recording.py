@@ -262,7 +262,9 @@ def test_a_session_is_its_consoles_alone_until_it_is_over_or_the_console_has_gon
         third.open(**session)
         process.kill()
         process.wait()
-        with start_node("recorder", rig_file), pytest.raises(UserError, match="lost: the recorder was started anew.*0 episodes were kept.*2"):
+        # DDS may miss the killed one before the next has something to say.
+        lost = "lost: the recorder (was started anew|has gone).*0 episodes were kept.*2"
+        with start_node("recorder", rig_file), pytest.raises(UserError, match=lost):
             watch(third)
     assert "interrupted" not in os.listdir(session["dataset"])
 
