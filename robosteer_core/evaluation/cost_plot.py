@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from robosteer_core.files import written
 from robosteer_core.errors import UserError, settings
 from robosteer_core.evaluation.plot import COLOURS, GRID, INK, MUTED, OTHER_COLOUR
 from robosteer_core.evaluation.statistics import SuccessRate
+from robosteer_core.files import written
 
 
 class Trained(BaseModel):
@@ -56,10 +56,9 @@ def plot_success_by_parameters(rows: Sequence[Trained], path: Path, title: str =
         colour = COLOURS["steered"] if row.ours else OTHER_COLOUR
         axes.errorbar(place, rate.rate, yerr=[[rate.rate - low], [high - rate.rate]], color=INK, capsize=4, linewidth=1.2, zorder=2)
         axes.scatter(place, rate.rate, s=64, color=colour, edgecolor="white", linewidth=1, zorder=3)
-        right = row.parameters < most or len(counts) < 2  # the last one's text would leave the picture
-        above = number % 2 == 0  # neighbours may be as good as each other
-        axes.annotate(f"{row.name}\n{row.successes}/{row.trials}", (place, rate.rate), (8 if right else -8, 7 if above else -7), fontsize=8,
-                      textcoords="offset points", color=INK, ha="left" if right else "right", va="bottom" if above else "top",
+        above = number % 2 == 0 or low < 0.15  # neighbours may be as good as each other; below the axis there is no room
+        axes.annotate(f"{row.name}\n{row.successes}/{row.trials}", (place, high if above else low), (0, 5 if above else -5), fontsize=8,
+                      textcoords="offset points", color=INK, ha="center", va="bottom" if above else "top",
                       fontweight="bold" if row.ours else "normal")  # fmt: skip
     axes.set_xlim(nothing / 1.6 if len(counts) < len(rows) else least / 2, most * (4 if most > least else 10))
     if len(counts) < len(rows):
@@ -67,7 +66,7 @@ def plot_success_by_parameters(rows: Sequence[Trained], path: Path, title: str =
         axes.text(nothing, -0.045, "none", ha="center", va="top", fontsize=9, color=MUTED, transform=axes.get_xaxis_transform())
     axes.set_xticks([tick for tick in (10.0**exponent for exponent in range(12)) if least / 2.6 < tick < most * 4])
     axes.minorticks_off()
-    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.13)  # the words above what always succeeds
     axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0 %", "25 %", "50 %", "75 %", "100 %"), fontsize=9)
     axes.grid(color=GRID, zorder=0)
     axes.set_xlabel("trained parameters", fontsize=9, color=MUTED)
