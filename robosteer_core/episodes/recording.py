@@ -7,7 +7,6 @@ index it is to have; what follows can be done again from these files.
 
 from __future__ import annotations
 
-import json
 import contextlib
 import os
 import shutil

@@ -15,9 +15,9 @@ from typing import Iterator
 import av
 import numpy as np
 
-from robosteer_core.files import put, temporary_of
 from robosteer_core.episodes.statistics import ImageHistogram
 from robosteer_core.errors import UserError
+from robosteer_core.files import put, temporary_of
 
 #: zerolatency: no look-ahead, so that every frame handed in is in the file and not in the encoder. With it and a key
 #: frame every second frame, ultrafast has the better PSNR (40.8 dB, veryfast 40.4; camera noise 38.3, 37.9) at a third of the time.

@@ -14,8 +14,8 @@ import pyarrow as pa
 from robosteer_core.camera_calibration import CameraCalibration
 from robosteer_core.episodes import layout, statistics
 from robosteer_core.episodes.catalog import Clip, Episode, RowReader, episode_statistics, meta_row, read_episodes, video_keys
-from robosteer_core.episodes.features import contract_of, features_of, require_same_contract, whole_fps
 from robosteer_core.episodes.columns import array_column
+from robosteer_core.episodes.features import contract_of, features_of, require_same_contract, whole_fps
 from robosteer_core.episodes.lock import FolderLock
 from robosteer_core.episodes.recording import FOLDER, Recorded, Recording, kept_index, recover
 from robosteer_core.episodes.summary import write_summary

@@ -52,9 +52,9 @@ def evaluate(
     from robosteer_core.evaluation.conditions import grid, load_conditions
     from robosteer_core.evaluation.evaluation import Evaluation, summary
     from robosteer_core.evaluation.grid_report import write_grid_report
-    from robosteer_core.files import write_text
     from robosteer_core.evaluation.table import write_table
     from robosteer_core.evaluation.worker import default_processes
+    from robosteer_core.files import write_text
     from robosteer_core.rig import load_rig
 
     if (conditions is None) == (not policy):

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+
 def finetune(
     policy: Annotated[Path, typer.Option(help="checkpoint folder of the base policy")],
     dataset: Annotated[Path, typer.Option(help="LeRobot v3 dataset of the task's demonstrations")],

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from robosteer_core.adapters.slices import KeyValueRule
 
-
 #: Parameters of a base from which on it is one of the real sizes.
 LARGE = 1e8
 

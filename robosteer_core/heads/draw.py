@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from robosteer_core.files import written
 from robosteer_core.evaluation.plot import GRID, INK, MUTED
+from robosteer_core.files import written
 from robosteer_core.heads.task_heads import recorded_scores
 
 matplotlib.use("Agg")

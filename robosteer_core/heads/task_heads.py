@@ -13,9 +13,9 @@ from rich.progress import Progress
 
 from robosteer_core.episodes import statistics
 from robosteer_core.episodes.keyframes import keyframes_of
-from robosteer_core.files import write_text
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError, settings
+from robosteer_core.files import write_text
 from robosteer_core.heads.alternatives import Method, search_length, select_by
 from robosteer_core.heads.archive import Captured
 from robosteer_core.heads.capture import DEFAULT_READ, capture, default_read

@@ -7,8 +7,8 @@ Every projection is called as a module, so hooks and adapters on `q_proj`, `o_pr
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 

@@ -15,7 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
-    Dinov2WithRegistersConfig, Dinov2WithRegistersModel, LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
 )  # fmt: skip
 
 from robosteer_core.errors import UserError

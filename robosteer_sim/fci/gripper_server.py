@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

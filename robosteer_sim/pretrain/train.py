@@ -14,7 +14,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.vla.policy import FlowPolicy, Inputs, Prefix
 from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
 from robosteer_sim.pretrain import INSTRUCTIONS, OBJECTS, TOUCHED
-from robosteer_sim.tasks import WORDINGS, parse, paraphrases
+from robosteer_sim.tasks import WORDINGS, paraphrases, parse
 
 BATCH = 32
 DRAWS = 3

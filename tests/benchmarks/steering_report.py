@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from steering_training import HELD_OUT
+
 from robosteer_core.evaluation import plot
 from robosteer_core.evaluation.comparison import compare_policies
 from robosteer_core.evaluation.cost_plot import Trained, plot_success_by_parameters
@@ -16,7 +18,6 @@ from robosteer_core.evaluation.trials import TrialRecord
 from robosteer_core.files import write_text
 from robosteer_core.page import data_uri, render
 from robosteer_core.vla.checkpoint import fingerprint, load_policy
-from steering_training import HELD_OUT
 
 CONDITIONS = ("zero-shot", "all heads", "selected heads", "random heads")
 #: Success in per cent, LoRA and selected heads, of pi0 and of pi0.5 on a real Panda (Mitra et al., arXiv 2511.22697, project page).

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from known_mounting import looking, make_pairs
 from scipy.spatial.transform import Rotation
 
 from calibration.rigid import exp, inverse, pose
 from robosteer_core.cli import main
-from known_mounting import looking, make_pairs
 
 
 def wrong_unit(poses, factor):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_mounting import BOARD_IN_BASE, BOARD_IN_HAND, CAMERA_IN_BASE, CAMERA_IN_HAND, make_pairs, within
 
 from calibration.acceptance import ellipsoid_scale
 from calibration.adjustment import Chain
@@ -13,7 +14,6 @@ from calibration.rigid import distance, moved
 from calibration.seen_targets import SeenTargets
 from calibration.solvers import SOLVERS, HandEye
 from robosteer_core.cli import main
-from known_mounting import BOARD_IN_BASE, BOARD_IN_HAND, CAMERA_IN_BASE, CAMERA_IN_HAND, make_pairs, within
 
 SAMPLES = Path("/work/shared/data/hand_eye/pose_samples.json")
 

@@ -6,6 +6,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from known_mounting import BOARD_IN_BASE, CAMERA_IN_HAND, make_pairs, within
+from lab_board import record
 
 from calibration.adjustment import Chain, adjust
 from calibration.board import Board
@@ -15,8 +17,6 @@ from calibration.image_hand_eye import calibrate_detections
 from calibration.pose_set import projected
 from calibration.rigid import distance, exp, moved, pose
 from calibration.solvers import HandEye
-from known_mounting import BOARD_IN_BASE, CAMERA_IN_HAND, make_pairs, within
-from lab_board import record
 from robosteer_core.camera_calibration import read_calibration, rig_calibrations
 from robosteer_core.cli import main
 from robosteer_core.errors import UserError

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from known_mounting import CAMERA_IN_HAND
 
 from calibration.board import Board
 from calibration.kinematics import MARGIN_RAD, forward, reach
 from calibration.pose_set import candidates, chosen, expected, lens_of, projected
 from calibration.rigid import distance, pose
 from calibration.solvers import HandEye
-from known_mounting import CAMERA_IN_HAND
 from robosteer_core.rig import JOINT_LIMITS_RAD, load_rig
 from robosteer_core.runtime.frame import Intrinsics
 from robosteer_sim.fci.kinematics import ArmKinematics

@@ -5,7 +5,7 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_sim.placement import PLACEMENT_HIGH_M, PLACEMENT_LOW_M
-from robosteer_sim.tasks import SEPARATION_M, STACKS, TASKS, parse, paraphrases, sample_scene
+from robosteer_sim.tasks import SEPARATION_M, STACKS, TASKS, paraphrases, parse, sample_scene
 
 
 def test_an_instruction_names_verb_colour_and_object():

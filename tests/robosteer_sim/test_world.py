@@ -7,8 +7,8 @@ import pytest
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.pose import TOOL_DOWN, Pose
 from robosteer_core.runtime.quaternion import turn
-from robosteer_sim.rollout import Rollout
 from robosteer_sim.objects.button import BUTTON_RADIUS_M, BUTTON_TRAVEL_M
+from robosteer_sim.rollout import Rollout
 from robosteer_sim.world import World
 
 

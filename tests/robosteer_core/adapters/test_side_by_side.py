@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from adapted import record, trained, velocity
 
 from robosteer_core.adapters.side_by_side import SideBySide
 from robosteer_core.adapters.sparse_lora import adapted_modules, merge, switch
@@ -12,7 +13,6 @@ from robosteer_core.adapters.store import apply_adapter, save_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.config import Normalisation
 from robosteer_core.vla.sites import Head
-from adapted import record, trained, velocity
 
 PRESS, STACK = (Head("vlm", 0, 1), Head("vlm", 1, 3)), (Head("vlm", 1, 3), Head("vlm", 1, 6))
 

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from adapted import ALPHA, HEADS, RANK, record, trained, velocity
 from peft import PeftModel
 
 from robosteer_core.adapters.slices import head_slices
@@ -13,7 +14,6 @@ from robosteer_core.adapters.store import apply_adapter, save_adapter
 from robosteer_core.errors import UserError
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_core.vla.sites import Head
-from adapted import ALPHA, HEADS, RANK, record, trained, velocity
 
 
 def test_a_new_adapter_changes_nothing(base):

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robosteer_core.errors import UserError
 from robosteer_core.episodes.video import VideoRecorder
+from robosteer_core.errors import UserError
 
 
 @pytest.mark.parametrize("frames", [1, 400])

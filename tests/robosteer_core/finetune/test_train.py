@@ -4,7 +4,6 @@ import json
 import resource
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from runs import HEADS, SHORT, Dies, Killed, losses, train, weights

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from robosteer_core.heads.capture import DEFAULT_READ, capture, read_batch
 from robosteer_core.errors import UserError
+from robosteer_core.heads.capture import DEFAULT_READ, capture, read_batch
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.heads.tap import Read, Tap, one_token
 

@@ -2,13 +2,13 @@
 
 import json
 
+import hub
 import numpy as np
+import plain
 import pytest
 import torch
 from torch.nn import functional as F
 
-import hub
-import plain
 from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError

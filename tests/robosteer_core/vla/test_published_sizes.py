@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+import hub
 import pytest
 import torch
 
-import hub
 from robosteer_core.vla import paligemma, pi05, prismatic, smolvla
 from robosteer_core.vla.checkpoint import empty
 

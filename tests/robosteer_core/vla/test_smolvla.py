@@ -2,14 +2,14 @@
 
 import json
 
+import hub
 import numpy as np
 import pytest
 import torch
+from plain import blocks, mix, mlp, rms, rotate, sinusoid
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-import hub
-from plain import blocks, mix, mlp, rms, rotate, sinusoid
 from robosteer_core.adapters.slices import head_slices
 from robosteer_core.adapters.sparse_lora import add_adapter
 from robosteer_core.errors import UserError

@@ -1,11 +1,11 @@
 """A denoising step is one graph with the same shapes every time, so that it can be compiled or recorded."""
 
+import hub
 import numpy as np
 import pytest
 import torch
 import torch._dynamo.utils
 
-import hub
 from robosteer_core.vla.checkpoint import load_policy
 
 

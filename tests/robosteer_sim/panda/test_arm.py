@@ -5,8 +5,8 @@ import pytest
 
 from robosteer_core.rig import load_rig
 from robosteer_sim.fci.kinematics import ArmKinematics
-from robosteer_sim.operator import Operator
 from robosteer_sim.fci.limits import FER
+from robosteer_sim.operator import Operator
 from robosteer_sim.panda.arm import HAND_MASS_KG, panda_spec
 from robosteer_sim.robot import FINGER_JOINTS, JOINTS, TCP_SITE, arm_spec
 from robosteer_sim.rollout import Rollout
