@@ -10,7 +10,7 @@ from pathlib import Path
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
-from robosteer_ros.doctor.sockets import listener, owner
+from robosteer_ros.hardware.sockets import listener, owner
 from robosteer_ros.ros.network import RANGE, RANGES
 
 BUFFER_BYTES = 4_000_000

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
-from robosteer_ros.doctor.sockets import holder
 from robosteer_ros.hardware.arm.bindings import EXTRAS
 from robosteer_ros.hardware.arm.fci_version import FCI_PORT, binding_version, robot_version, what_fits
+from robosteer_ros.hardware.sockets import holder
 
 
 def findings(rig: Rig) -> Iterator[Finding]:

@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 
 from robosteer_core import rig
 from robosteer_core.errors import UserError
-from robosteer_ros.doctor.sockets import holder
 from robosteer_ros.hardware.arm.driver import ArmDriver
 from robosteer_ros.hardware.arm.fci_version import FCI_PORT, what_fits
+from robosteer_ros.hardware.sockets import holder
 
 #: A robot that is there completes the handshake in some 10 ms; libfranka itself waits a minute for one that is not, and
 #: libfranka 0.9 for ever. To ask the host first whether it answers would not do: a robot takes one client, and might take

@@ -15,7 +15,7 @@ from robosteer_core.rig import load_rig
 from robosteer_ros.doctor import cameras, computer, graph, network
 from robosteer_ros.doctor.cameras import Device
 from robosteer_ros.doctor.command import doctor
-from robosteer_ros.doctor.sockets import listener, owner
+from robosteer_ros.hardware.sockets import listener, owner
 
 
 @pytest.fixture
