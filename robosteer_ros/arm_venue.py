@@ -27,7 +27,7 @@ from robosteer_ros.up import bring_up
 logger = logging.getLogger(__name__)
 
 #: Names of the robot's errors, as libfranka tells them: one or more, then a colon.
-ERRORS = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+(, [a-z0-9_]+)*[,:]")
+ERRORS = re.compile(r"\w+_\w+(, \w+)*[,:]")
 #: The one that is no policy's doing: too few commands have come in time, or have come at all.
 LINK_ERROR = "communication_constraints_violation"
 _numbers = count(1)

@@ -40,7 +40,7 @@ class Unlucky:
         return np.zeros((3, 7))
 
 
-@pytest.mark.parametrize("error", ["cartesian_reflex", "joint_p2p_insufficient_torque_for_planning"])
+@pytest.mark.parametrize("error", ["cartesian_reflex", "tau_J_range_violation", "joint_p2p_insufficient_torque_for_planning"])
 def test_a_reflex_is_a_failure_of_the_trial(venue, error):
     policy = ObjectPolicy(Unlucky(venue, "reflex", error=error))
     record = run_trial(venue.rig, venue, policy, TRIAL, 3.0)

@@ -309,10 +309,18 @@ class ArmController:
                 time.sleep(REST_PERIOD_S)
             self._driver.raise_fault()
         except ArmFault as fault:
-            self._journal.explain_fault(fault)
+            self._journal.explain_fault(self._named(fault))
         finally:
             self._requests.at_rest()
             self._journal.tell()
+
+    def _named(self, fault: ArmFault) -> ArmFault:
+        """libfranka names no error where a reflex ends a motion that was just beginning; the robot's state does."""
+        try:
+            errors = self._driver.read().errors
+        except ArmFault:
+            return fault
+        return fault if all(name in str(fault) for name in errors.split(", ")) else ArmFault(f"{errors}: {fault}")
 
     def _set_reading(self, reading: Reading) -> None:
         self._reading = reading
