@@ -6,12 +6,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import NODES, Contract, Rig
 from robosteer_ros.node_process import NodeProcess
+from robosteer_ros.nodes.rig_node import KINDS, parameters_of
+from robosteer_ros.ros.parameter_file import require_names
 
 
 class GraphSettings(Contract):
@@ -39,7 +40,7 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
     if settings.adapter and not settings.policy:
         raise UserError("an adapter is given without its policy: name the policy too")
     if settings.params_file:
-        _require_parameters(Path(settings.params_file))
+        _require_parameters(rig, settings)
     if settings.log_level not in ("debug", "info", "warn", "error", "fatal"):
         raise UserError(f"a log level is one of debug, info, warn, error, fatal; found {settings.log_level!r}")
     found = []
@@ -58,22 +59,15 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
     return found
 
 
-def _require_parameters(file: Path) -> None:
-    """Raises UserError where the file is not what nodes take their parameters from: which node has which, they say themselves."""
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"no file of parameters {file} ({error}); expected a YAML file of ROS 2") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{file}{where}: {getattr(error, 'problem', error)}; expected a YAML file of ROS 2") from error
-    sections = [("", content)]
-    for where, found in sections:
-        if not isinstance(found, dict):
-            expected = "expected `ros__parameters`, with names and values below it, or the name of a node"
-            raise UserError(f"{file}: {expected}{where and f' below {where}'}, found {found!r:.60}")
-        sections += [(f"{where}/{name}".lstrip("/"), below) for name, below in found.items() if not where.endswith("ros__parameters")]
+def _require_parameters(rig: Rig, settings: GraphSettings) -> None:
+    """Raises UserError where the file has what the nodes of the rig do not, also those that are left out this time."""
+    own = {"supervisor": GraphSettings.model_fields.keys() - {"namespace"} | {"processes"}}
+    own |= {kind: parameters_of(kind).keys() for kind in KINDS if kind != "camera"}
+    own |= {f"{camera.name}_camera": parameters_of("camera").keys() for camera in rig.cameras}
+    within = f"/{settings.namespace.strip('/')}".rstrip("/")
+    nodes = {f"{within}/{name}": names for name, names in own.items()}
+    if not require_names(settings.params_file, nodes):
+        raise UserError(f"{settings.params_file}: nothing in it is meant for a node of this graph; expected some of {', '.join(nodes)}")
 
 
 def _process(

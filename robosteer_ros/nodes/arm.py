@@ -23,7 +23,7 @@ from robosteer_ros.hardware.arm.controller import ArmController
 from robosteer_ros.hardware.arm.journal import Report
 from robosteer_ros.hardware.gripper import GripperDriver
 from robosteer_ros.nodes.gripper import GripperNode
-from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.nodes.rig_node import Declared, RigNode
 from robosteer_ros.nodes.rig_node import main as run
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
@@ -47,11 +47,16 @@ DIAGNOSTICS_PERIOD_S = 1.0
 class ArmNode(RigNode):
     """Configured it is connected to the robot, active it tells states and takes commands. Services answer in words."""
 
+    PARAMETERS = RigNode.PARAMETERS | {
+        "sources": Declared(["policy", "teleop", "user"], "who may command; each has topics and services arm/<source>/..."),
+        "full_speed": Declared(
+            False, "a policy that was tried may be as fast as the rig's limits say; else at most "
+            f"{REDUCED_SPEED_M_PER_S} m/s, as all others always", read_only=False,
+        ),
+    }  # fmt: skip
+
     def __init__(self) -> None:
         super().__init__("arm")
-        self.declare("sources", ["policy", "teleop", "user"], "who may command; each has topics and services arm/<source>/...")
-        slow = f"else at most {REDUCED_SPEED_M_PER_S} m/s, as all others always"
-        self.declare("full_speed", False, f"a policy that was tried may be as fast as the rig's limits say; {slow}", read_only=False)
         self.controller: ArmController | None = None
         self._active = False
         # In any state: without brakes unlocked and FCI active there is nothing to be configured.

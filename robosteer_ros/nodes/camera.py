@@ -14,7 +14,7 @@ from robosteer_ros.graph.image_topics import ImageTopics
 from robosteer_ros.graph.messages import report
 from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED
 from robosteer_ros.nodes import rig_node
-from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.nodes.rig_node import Declared, RigNode
 from robosteer_ros.ros import Clock, ClockType, QoSProfile, diagnostic_msgs, geometry_msgs, std_msgs, tf2_msgs
 
 _REPORT_S = 1.0
@@ -27,12 +27,15 @@ class CameraNode(RigNode):
     A camera that is missing or falls silent is said on /diagnostics (ERROR, STALE) and taken again when it is back.
     """
 
+    PARAMETERS = RigNode.PARAMETERS | {
+        "camera": Declared("", "name of the camera in the rig; where empty, that of the node without _camera"),
+        "calibrations": Declared("calibrations", "folder of <camera>.yaml, as `robosteer calibrate hand-eye` writes them"),
+        "jpeg_quality": Declared(85, "quality of the compressed images, 1 to 95", read_only=False),
+        "silent_after_s": Declared(2.0, "seconds without a frame after which the camera is started anew"),
+    }
+
     def __init__(self) -> None:
         super().__init__("camera")
-        self.declare("camera", "", "name of the camera in the rig; where empty, that of the node without _camera")
-        self.declare("calibrations", "calibrations", "folder of <camera>.yaml, as `robosteer calibrate hand-eye` writes them")
-        self.declare("jpeg_quality", 85, "quality of the compressed images, 1 to 95", read_only=False)
-        self.declare("silent_after_s", 2.0, "seconds without a frame after which the camera is started anew")
 
     def configure(self) -> None:
         camera = self._camera = self._which()

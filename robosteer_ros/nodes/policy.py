@@ -12,7 +12,7 @@ from robosteer_core.evaluation.trial_policy import CheckpointPolicy, PolicySpec,
 from robosteer_ros.graph.messages import report
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.graph.station import GraphStation
-from robosteer_ros.nodes.rig_node import RigNode
+from robosteer_ros.nodes.rig_node import Declared, RigNode
 from robosteer_ros.nodes.rig_node import main as run_process
 from robosteer_ros.policy_run import Outcome, PolicyRun, Wishes
 from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs, rcl_interfaces, std_msgs, std_srvs
@@ -20,6 +20,8 @@ from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs
 #: Wall seconds: between two words on `policy/status` of a run; for a run to begin, and to end.
 STATUS_PERIOD_S, BEGIN_TIMEOUT_S, END_TIMEOUT_S = 0.2, 20.0, 20.0
 
+_STARTED_WITH = "; taken when a run starts; not to be set during a run"
+_LOADED_WITH = _STARTED_WITH.replace("when", "when the node is configured, and when", 1)
 _Level = diagnostic_msgs.msg.DiagnosticStatus
 
 
@@ -31,17 +33,20 @@ class PolicyNode(RigNode):
     policy is asked at its next decision; no other parameter can be set meanwhile.
     """
 
+    PARAMETERS = RigNode.PARAMETERS | {
+        "policy": Declared("", f"checkpoint folder, ws://host:port, or the name of an installed policy{_LOADED_WITH}", read_only=False),
+        "adapter": Declared("", f"adapter folder, empty for none{_LOADED_WITH}", read_only=False),
+        "device": Declared("cpu", f"where a checkpoint folder runs: cpu, cuda, cuda:1{_LOADED_WITH}", read_only=False),
+        "instruction": Declared("", "in words; what came last counts, this or policy/instruction", read_only=False),
+        "executed": Declared(
+            0, f"actions of a chunk before the policy is asked again, 0: as it says itself{_STARTED_WITH}", read_only=False
+        ),
+        "seconds": Declared(0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{_STARTED_WITH}", read_only=False),
+        "seed": Declared(0, f"of the policy's noise{_STARTED_WITH}", read_only=False),
+    }
+
     def __init__(self, **options) -> None:
         super().__init__("policy", **options)
-        then = "; taken when the node is configured, and when a run starts; not to be set during a run"
-        self.declare("policy", "", f"checkpoint folder, ws://host:port, or the name of an installed policy{then}", read_only=False)
-        self.declare("adapter", "", f"adapter folder, empty for none{then}", read_only=False)
-        self.declare("device", "cpu", f"where a checkpoint folder runs: cpu, cuda, cuda:1{then}", read_only=False)
-        then = "; taken when a run starts; not to be set during a run"
-        self.declare("instruction", "", "in words; what came last counts, this or policy/instruction", read_only=False)
-        self.declare("executed", 0, f"actions of a chunk before the policy is asked again, 0: as it says itself{then}", read_only=False)
-        self.declare("seconds", 0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{then}", read_only=False)
-        self.declare("seed", 0, f"of the policy's noise{then}", read_only=False)
         self._policy: TrialPolicy | None = None
         self._loaded: PolicySpec | None = None
         self._station: GraphStation | None = None

@@ -20,6 +20,7 @@ from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.logs.episode_logs import EpisodeLogs
 from robosteer_ros.logs.raw_log import RawLog
 from robosteer_ros.nodes import rig_node
+from robosteer_ros.nodes.rig_node import Declared
 from robosteer_ros.record import RecordingSession, review
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
@@ -46,13 +47,18 @@ class RecorderNode(rig_node.RigNode):
     name as `owner`, too, has the session for itself: as long as it is on the graph, nobody else opens another one.
     """
 
+    PARAMETERS = rig_node.RigNode.PARAMETERS | {
+        "task": Declared("", "the instruction in words, as the policy will get it", read_only=False),
+        "dataset": Declared("", "folder of the LeRobot v3 dataset; appended to when it exists", read_only=False),
+        "episodes": Declared(0, "the session is over after so many kept episodes; 0: without an end", read_only=False),
+        "calibrations": Declared("calibrations", "folder of <camera>.yaml, which go into the dataset's metadata", read_only=False),
+        "owner": Declared(
+            "", "full name of the node for which the dataset is opened; no other opens one while it is there", read_only=False
+        ),
+    }
+
     def __init__(self, **options) -> None:
         super().__init__("recorder", **options)
-        self.declare("task", "", "the instruction in words, as the policy will get it", read_only=False)
-        self.declare("dataset", "", "folder of the LeRobot v3 dataset; appended to when it exists", read_only=False)
-        self.declare("episodes", 0, "the session is over after so many kept episodes; 0: without an end", read_only=False)
-        self.declare("calibrations", "calibrations", "folder of <camera>.yaml, which go into the dataset's metadata", read_only=False)
-        self.declare("owner", "", "full name of the node for which the dataset is opened; no other opens one while it is there", read_only=False)
         self._session: RecordingSession | None = None
         self._opened = ExitStack()
 

@@ -8,6 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import ClassVar
 
 from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig, load_rig
@@ -26,6 +30,10 @@ from robosteer_ros.ros import (
     TransitionCallbackReturn,
     rcl_interfaces,
 )
+from robosteer_ros.ros.parameter_file import require_names
+
+KINDS = ("camera", "arm", "gripper", "teleop", "recorder", "policy")
+"""The nodes of a rig: each has a module of its name here, and in it a class `<Kind>Node`."""
 
 THREADS = 4
 """A stop must come through while another service is at work."""
@@ -37,17 +45,36 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
+@dataclass(frozen=True)
+class Declared:
+    """A parameter, by default one that is set at the start alone."""
+
+    default: bool | int | float | str | list[str]
+    description: str
+    read_only: bool = True
+
+
+def parameters_of(kind: str) -> dict[str, Declared]:
+    """The parameters of a node of KINDS, without starting it."""
+    return getattr(import_module(f"robosteer_ros.nodes.{kind}"), f"{kind.title()}Node").PARAMETERS
+
+
 class RigNode(LifecycleNodeMixin, Node):
     """A lifecycle node of the rig that its parameter `rig` names: a YAML file, or the name of one in launch/.
 
     Subclasses override `configure`, `activate`, `deactivate` and `clean_up`; a UserError in one of the first two refuses the
     transition, with its words in the log. What `configure` opens goes onto the stack `resources`, and what `activate` starts
     onto `running`: each is closed by the transition back, by a refusal and at the end. With the parameter `autostart` the
-    node configures and activates itself, for who runs it without a supervisor.
+    node configures and activates itself, for who runs it without a supervisor. The parameters of a node stand in `PARAMETERS`, where
+    a file of them is checked against before there is a node.
 
     What makes parameters known and sets them answers also while a transition is at work, which may take minutes.
     """
 
+    PARAMETERS: ClassVar[dict[str, Declared]] = {
+        "rig": Declared("lab", "the rig: a YAML file, or the name of one in launch/"),
+        "autostart": Declared(False, "configure and activate at the start, without a supervisor"),
+    }
     _at_work: CallbackGroup | None = None
 
     def __init__(self, name: str, **options) -> None:
@@ -57,18 +84,14 @@ class RigNode(LifecycleNodeMixin, Node):
         self.rig: Rig | None = None
         self.refusal = ""  # why the last transition was refused
         self.resources, self.running = ExitStack(), ExitStack()
-        self.declare("rig", "lab", "the rig: a YAML file, or the name of one in launch/")
-        self.declare("autostart", False, "configure and activate at the start, without a supervisor")
+        for each, it in self.PARAMETERS.items():
+            described = rcl_interfaces.msg.ParameterDescriptor(description=it.description, read_only=it.read_only)
+            self.declare_parameter(each, it.default, described)
         _hear_python(self.get_logger())
 
     @property
     def default_callback_group(self) -> CallbackGroup:
         return self._at_work or super().default_callback_group
-
-    def declare(self, name: str, default: bool | int | float | str | list[str], description: str, read_only: bool = True) -> None:
-        """A parameter, by default one that is set at the start alone."""
-        described = rcl_interfaces.msg.ParameterDescriptor(description=description, read_only=read_only)
-        self.declare_parameter(name, default, described)
 
     def value(self, name: str) -> bool | int | float | str | list[str]:
         return self.get_parameter(name).value
@@ -146,8 +169,8 @@ class RigNode(LifecycleNodeMixin, Node):
 
 
 def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
-    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart is refused, 1 where
-    a node says that it could not end in order.
+    """A process with these nodes, until SIGINT, SIGTERM or the context's end. Exit code 2 where an autostart or a file of parameters
+    is refused, 1 where a node says that it could not end in order.
 
     Callbacks run in threads of their own from the beginning to the end: what a transition waits for arrives, and a node that
     closes may still ask others. So signals are ours, not the context's: what they end is closed before it.
@@ -178,7 +201,7 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
             nodes.append(make_one())
             executor.add_node(nodes[-1])
         spinning.start()
-        if all(node.start() for node in nodes if node.value("autostart")):
+        if _has_read(nodes) and all(node.start() for node in nodes if node.value("autostart")):
             ended.wait()
         else:
             code = 2
@@ -201,6 +224,19 @@ def main(make: Callable[[], RigNode], *others: Callable[[], RigNode]) -> None:
     if trouble:
         raise trouble[0]
     sys.exit(code)
+
+
+def _has_read(nodes: list[RigNode]) -> bool:
+    """False where a file of this process has a parameter for one of `nodes` that it does not have, which the log tells."""
+    names = {node.get_fully_qualified_name(): node.PARAMETERS for node in nodes}
+    try:
+        for option, file in pairwise(sys.argv):
+            if option == "--params-file":
+                require_names(file, names, lambda: {name for kind in KINDS for name in parameters_of(kind)})
+        return True
+    except UserError as error:
+        nodes[0].get_logger().error(str(error))
+        return False
 
 
 def _interrupt(*_: object) -> None:

@@ -12,6 +12,7 @@ from robosteer_ros.graph.messages import Stamps, report
 from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.hardware.teleop.devices import DEVICES, SPEED_M_PER_S, TURN_RAD_PER_S, open_device
 from robosteer_ros.nodes import rig_node
+from robosteer_ros.nodes.rig_node import Declared
 from robosteer_ros.ros import (
     MutuallyExclusiveCallbackGroup,
     diagnostic_msgs,
@@ -29,11 +30,14 @@ SOURCE = "teleop"
 class TeleopNode(rig_node.RigNode):
     """Publishes `teleop/command` at the policy's rate, hears `recorder/status`, answers `teleop/drive` and `teleop/rest`."""
 
+    PARAMETERS = rig_node.RigNode.PARAMETERS | {
+        "device": Declared("remote", f"the operator's device: {', '.join(DEVICES)}"),
+        "speed_m_per_s": Declared(SPEED_M_PER_S, "of the end effector at full deflection of the device; at most the rig's limit, and 0.25"),
+        "turn_rad_per_s": Declared(TURN_RAD_PER_S, "of the end effector at full deflection of the device; at most the rig's limit"),
+    }
+
     def __init__(self, **options) -> None:
         super().__init__("teleop", **options)
-        self.declare("device", "remote", f"the operator's device: {', '.join(DEVICES)}")
-        self.declare("speed_m_per_s", SPEED_M_PER_S, "of the end effector at full deflection of the device; at most the rig's limit, and 0.25")
-        self.declare("turn_rad_per_s", TURN_RAD_PER_S, "of the end effector at full deflection of the device; at most the rig's limit")
 
     def configure(self) -> None:
         self._stamps = Stamps(self.rig)

@@ -33,18 +33,46 @@ def test_a_namespace_that_ros_does_not_take_is_refused():
     with pytest.raises(UserError, match="namespace: .*'bad name'"):
         settings(GraphSettings, namespace="bad name")
 
+
 @pytest.mark.parametrize("content, words", [
     ("policy:\n  ros__parameters: {seed: 1\n  seconds: 3.0}\n", r"parameters.yaml, line 3, column 10: expected ',' or '}'"),
     ("policy: {seed: 1}", "expected `ros__parameters`, .* or the name of a node below policy/seed, found 1"),
-    ("arm: {ros__parameters: [rig]}", r"below arm/ros__parameters, found \['rig'\]"), ("", "found None"),
+    ("arm: {ros__parameters: [rig]}", r"below arm/ros__parameters, found \['rig'\]"), ("", "nothing in it is meant for a node"),
 ])  # fmt: skip
 def test_parameters_that_nodes_could_not_read_are_refused_with_the_place(tmp_path, content, words):
     file = tmp_path / "parameters.yaml"
     file.write_text(content)
     with pytest.raises(UserError, match=words):
         processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
-    file.write_text("/cell:\n  policy: {ros__parameters: {seed: 1}}\n/**: {ros__parameters: {deep: {gain: 1.0}}}\n")
-    processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+
+
+@pytest.mark.parametrize("content, words", [
+    ("policy: {ros__parameters: {seed: 1, excuted: 5}}",
+     "/policy has no parameter 'excuted'; did you mean 'executed'.*one of adapter, autostart, device, executed, instruction, "),
+    ("front_camera: {ros__parameters: {jpeg: {quality: 95}}}",
+     "/front_camera has no parameter 'jpeg.quality'; did you mean 'jpeg_quality'"),
+    ("gripper: {ros__parameters: {full_speed: true}}", "/gripper has no parameter 'full_speed'; expected one of autostart, rig, "),
+    ("/**: {ros__parameters: {jpeg_qualty: 95}}", r"/\*\* has no parameter 'jpeg_qualty'; did you mean 'jpeg_quality'"),
+    ("/**/arm: {ros__parameters: {jpeg_quality: 95}}", r"/\*\*/arm has no parameter 'jpeg_quality'"),
+    ("supervisor: {ros__parameters: {process: true}}", "/supervisor has no parameter 'process'; did you mean 'processes'"),
+    ("polcy: {ros__parameters: {seed: 1}}", "nothing in it is meant for a node of this graph; expected some of /supervisor, /arm, "),
+    ("cell: {policy: {ros__parameters: {seed: 1}}}", "nothing in it is meant for a node of this graph"),
+])  # fmt: skip
+def test_a_misspelt_parameter_is_refused_with_its_node_and_the_nearest_name(tmp_path, content, words):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError, match=words):
+        processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+
+
+def test_parameters_for_all_for_every_node_of_ros_and_for_other_peoples_nodes_are_taken(tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(
+        "/**: {ros__parameters: {use_sim_time: false, jpeg_quality: 95, qos_overrides: {/clock: {subscription: {depth: 5}}}}}\n"
+        "/cell:\n  policy: {ros__parameters: {seed: 1, start_type_description_service: false}}\n"
+        "  lidar: {ros__parameters: {rate_hz: 10}}\nlidar: {ros__parameters: {rate_hz: 10}}\n"
+    )
+    processes_of(load_rig("lab"), GraphSettings(params_file=str(file), namespace="cell"))
 
 
 @pytest.mark.parametrize("given, words", [

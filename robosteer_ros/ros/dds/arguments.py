@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import yaml
 
+from robosteer_core.errors import UserError
 from robosteer_ros.ros.dds import names
 from robosteer_ros.ros.dds.exceptions import RCLInvalidROSArgsError, UnknownROSArgsError
+from robosteer_ros.ros.parameter_file import matches, read
 
 _LEVELS = {"unset": 0, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 _IGNORED_FLAGS = {"--enable-rosout-logs", "--enable-stdout-logs", "--enable-external-lib-logs", "--disable-external-lib-logs"}
@@ -51,20 +51,10 @@ class Arguments:
         return absolute
 
     def parameters_of(self, full_name: str) -> dict[str, object]:
-        return {name: value for pattern, name, value in self.parameters if _matches(pattern, full_name)}
+        return {name: value for pattern, name, value in self.parameters if matches(pattern, full_name)}
 
     def _of(self, node_name: str):
         return (remap for remap in self.remaps if remap.node in (None, node_name))
-
-
-def _matches(pattern: str, full_name: str) -> bool:
-    if pattern == "/**":
-        return True
-    if not pattern.startswith("/"):
-        pattern = f"/{pattern}"
-    expression = "".join({"/**": "(/.+)?", "**": ".*", "*": "[^/]+"}.get(part, re.escape(part))
-                         for part in re.split(r"(/\*\*|\*\*|\*)", pattern))  # fmt: skip
-    return re.fullmatch(expression, full_name) is not None
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
@@ -87,7 +77,10 @@ def parse(arguments: Sequence[str]) -> Arguments:
         elif word in ("-p", "--param"):
             found.parameters.append(_parameter(_next(words, word)))
         elif word == "--params-file":
-            found.parameters += read_parameters(_next(words, word))
+            try:
+                found.parameters += read(_next(words, word))
+            except UserError as error:
+                raise RCLInvalidROSArgsError(f"--params-file: {error}") from error
         elif word == "--log-level":
             found.log_levels.append(_log_level(_next(words, word)))
         elif word == "--disable-rosout-logs":
@@ -139,35 +132,3 @@ def _log_level(rule: str) -> tuple[str, int]:
     if level.lower() not in _LEVELS:
         raise RCLInvalidROSArgsError(f"--log-level expects one of {', '.join(_LEVELS)}, found {level!r}")
     return logger, _LEVELS[level.lower()]
-
-
-def read_parameters(path: str) -> list[tuple[str, str, object]]:
-    """The parameters of a YAML file of ROS 2: node (or pattern), `ros__parameters`, names."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise RCLInvalidROSArgsError(f"--params-file expects a YAML file that can be read, found {path}: {error}") from error
-    found: list[tuple[str, str, object]] = []
-
-    def walk(prefix: str, node: object) -> None:
-        if not isinstance(node, dict):
-            expected = "expected nodes with 'ros__parameters' below them"
-            raise RCLInvalidROSArgsError(f"{path}: {expected}, found {node!r} at {prefix!r}")
-        for key, value in node.items():
-            if key != "ros__parameters":
-                walk(key if key.startswith("/") and not prefix else f"{prefix}/{key}", value)
-            elif not isinstance(value, dict):
-                raise RCLInvalidROSArgsError(f"{path}: expected names and values in 'ros__parameters' of {prefix!r}")
-            else:
-                found.extend((prefix, name, one) for name, one in flatten(value).items())
-
-    walk("", content or {})
-    return found
-
-
-def flatten(nested: dict, prefix: str = "") -> dict[str, object]:
-    """{"a": {"b": 1}} -> {"a.b": 1}"""
-    flat: dict[str, object] = {}
-    for name, value in nested.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

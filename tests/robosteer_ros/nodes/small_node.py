@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 
 from robosteer_core.errors import UserError
-from robosteer_ros.nodes.rig_node import RigNode, main
+from robosteer_ros.nodes.rig_node import Declared, RigNode, main
 from robosteer_ros.ros import std_srvs
 
 NOTES, NAME, *OTHERS = sys.argv[1 : sys.argv.index("--ros-args")]
 
 
 class SmallNode(RigNode):
+    PARAMETERS = RigNode.PARAMETERS | {
+        "refuse": Declared("", "the transition that is refused, while the file `refuse` is beside the notes"),
+        "kill": Declared("", "the transition in which the process is killed, once"),
+    }
+
     def __init__(self, name):
         super().__init__(name)
-        self.declare("refuse", "", "the transition that is refused, while the file `refuse` is beside the notes")
-        self.declare("kill", "", "the transition in which the process is killed, once")
         self.create_service(std_srvs.srv.Trigger, f"{name}/stop", self._stop)
 
     def configure(self):

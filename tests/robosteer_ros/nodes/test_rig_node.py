@@ -141,6 +141,17 @@ def test_a_process_whose_autostart_is_refused_ends_with_exit_code_2():
     assert ended.returncode == 2 and "no rig file" in ended.stderr and ended.stdout == ""
 
 
+@pytest.mark.parametrize("content, words", [
+    ("/cell/teleop: {ros__parameters: {devise: keyboard}}", "/cell/teleop has no parameter 'devise'; did you mean 'device'"),
+    ("/**: {ros__parameters: {jpeg_quality: 95, devise: keyboard}}", "/** has no parameter 'devise'; did you mean 'device'"),
+])  # fmt: skip
+def test_a_process_whose_file_misspells_a_parameter_ends_with_exit_code_2(tmp_path, content, words):
+    (tmp_path / "parameters.yaml").write_text(content)
+    ros_words = ["--ros-args", "-r", "__ns:=/cell", "--params-file", str(tmp_path / "parameters.yaml")]
+    ended = subprocess.run([sys.executable, "-m", "robosteer_ros.nodes.teleop", *ros_words], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and words in ended.stderr and "jpeg_quality'" not in ended.stderr
+
+
 def test_nodes_start_without_what_is_slow_to_import_and_the_arms_go_on_without_what_may_be_missing_or_hang():
     """Of 0.5 s that a node imports scipy's rotations alone would be another 0.2 to 0.4. A robot PC may lack the training libraries."""
     slow = "scipy torch transformers peft mujoco matplotlib typer rich robosteer_core.heads robosteer_sim"
