@@ -2,17 +2,18 @@
 one dies; the supervisor configures and activates their nodes in order, and its end ends the launch. A simulated lab comes first, where
 it does not run already.
 
-The launch runs on the Python of ROS, which has neither torch nor pydantic: rigs are read here as plain YAML, and checked by
-the nodes.
+The launch runs on the Python of ROS, which has neither torch nor pydantic: rigs are read here as plain YAML. What is given is checked
+by `robosteer up --check`, before anything starts.
 """
 
 import os
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
 import yaml
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -56,6 +57,16 @@ def rig_file(rig: str, robot_ip: str) -> Path:
     return path
 
 
+def require(rig: Path, given: dict[str, str]) -> None:
+    """RuntimeError, which ends the launch, in the words of `robosteer up`, where that would not start what is given."""
+    options = ("namespace", "policy", "adapter", "device", "params_file", "log_level")
+    words = [f"--{name.replace('_', '-')}={given[name]}" for name in options if given[name]]
+    command = [f"{get_package_prefix('robosteer')}/lib/robosteer/robosteer", "up", str(rig), "--check", *words]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+
+
 def lab_runs(control: str) -> bool:
     host, port = control.rsplit(":", 1)
     try:
@@ -74,6 +85,7 @@ def include(file: str, **arguments: str) -> GroupAction:
 def graph(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     rig = rig_file(given["rig"], given["robot_ip"])
+    require(rig, given)
     content = yaml.safe_load(rig.read_text())
     policy = {name: given[name] for name in ("policy", "adapter", "device")}
     common = {name: given[name] for name in ("namespace", "params_file", "log_level")} | policy | {"rig": str(rig)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from robosteer_core.errors import UserError
+from robosteer_core.evaluation.trial_policy import require_policy
 from robosteer_core.rig import NODES, Contract, Rig
 from robosteer_ros.node_process import NodeProcess
 from robosteer_ros.nodes.rig_node import KINDS, parameters_of
@@ -57,6 +58,11 @@ def processes_of(rig: Rig, settings: GraphSettings) -> list[NodeProcess]:
             nodes = ("arm", "gripper") if kind == "arm" else (kind,)
             found.append(_process(settings, kind, kind, nodes, stage, tuple(words), early=kind == "policy"))
     return found
+
+
+def require_policy_of(settings: GraphSettings) -> None:
+    """Raises UserError where this machine lacks what the node `policy` is to load."""
+    require_policy(settings.policy, Path(settings.adapter) if settings.adapter else None, settings.device)
 
 
 def _require_parameters(rig: Rig, settings: GraphSettings) -> None:

@@ -68,11 +68,10 @@ def bring_up(
     is refused; what is started, and that it is being ended, is said. `check` is called with the names of the nodes that run already,
     before anything is started, and may raise. Raises UserError saying what stands in the way.
     """
-    from robosteer_core.evaluation.trial_policy import require_policy
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
     from robosteer_ros import ros
-    from robosteer_ros.bringup import processes_of
+    from robosteer_ros.bringup import processes_of, require_policy_of
     from robosteer_ros.graph.participant import spinning
     from robosteer_ros.nodes.supervisor import Supervisor
 
@@ -92,7 +91,7 @@ def bring_up(
         check(running)
         wanted = [process for process in wanted if not running & set(process.nodes)]
         if any(process.name == "policy" for process in wanted):  # one that runs may do so on another machine
-            require_policy(settings.policy, Path(settings.adapter) if settings.adapter else None)
+            require_policy_of(settings)
         begun = ", ".join([*(["the simulated lab"] if parts else []), *(process.name for process in wanted)]) if missing_only else ""
         if begun:
             say(f"starting {begun}; what they print is in {settings.logs}")
@@ -152,6 +151,7 @@ def up(
     params_file: Annotated[str, typer.Option("--params-file", help="parameters of the nodes, a YAML file of ROS 2")] = "",
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warn, error or fatal")] = "info",
     logs: Annotated[Path, typer.Option(help="folder of what the processes print")] = Path("runs/graph"),
+    check: Annotated[bool, typer.Option("--check", help="only refuse what cannot be started; start nothing")] = False,
 ) -> None:  # fmt: skip
     """Start all nodes of a rig, in the lab with the lab; Ctrl-C stops the arm and brings everything down in order."""
     from rich.console import Console
@@ -160,7 +160,7 @@ def up(
     from robosteer_core.errors import settings
     from robosteer_core.rig import load_rig
     from robosteer_ros import ros
-    from robosteer_ros.bringup import GraphSettings
+    from robosteer_ros.bringup import GraphSettings, processes_of, require_policy_of
 
     began_s, console, graph = time.monotonic(), Console(), None
     say = partial(console.print, soft_wrap=True, highlight=False)
@@ -174,6 +174,11 @@ def up(
         GraphSettings, rig=rig, policy=policy, adapter=adapter, device=device, only=only, namespace=namespace, params_file=params_file,
         log_level=log_level, logs=logs,
     )  # fmt: skip
+    if check:
+        processes_of(load_rig(rig), given)
+        if policy:
+            require_policy_of(given)
+        return
     # In a terminal the table tells what the supervisor logs.
     level = "fatal" if console.is_terminal else "info"
     network = load_rig(rig).network

@@ -68,8 +68,8 @@ class PolicySpec(BaseModel):
     device: str = Field("cpu", description="where a checkpoint folder runs: cpu, cuda, cuda:1")
 
 
-def require_policy(policy: str, adapter: Path | None = None) -> None:
-    """Raises UserError where there is no such policy or adapter on this machine. What is in their files is not looked at."""
+def require_policy(policy: str, adapter: Path | None = None, device: str = "cpu") -> None:
+    """Raises UserError where this machine has no such policy, adapter or device. What is in their files is not looked at."""
     named = {point.name for point in entry_points(group=GROUP)}
     folder = not policy.startswith(_REMOTE) and policy not in named
     if folder and not Path(policy).is_dir():
@@ -79,11 +79,25 @@ def require_policy(policy: str, adapter: Path | None = None) -> None:
         raise UserError(f"an adapter goes into a checkpoint folder; {policy!r} is none")
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"no adapter in {adapter}: expected a folder as `robosteer finetune` makes one")
+    if folder and device != "cpu":
+        _require_device(device)
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    try:
+        wanted, there = torch.device(device), torch.cuda.device_count()
+    except RuntimeError as error:
+        raise UserError(f"the policy cannot run on {device!r} here: {str(error).splitlines()[0]}") from error
+    if wanted.type == "cuda" and (wanted.index or 0) >= there:
+        found = ", ".join(f"cuda:{number}" for number in range(there)) or "none that this PyTorch can use"
+        raise UserError(f"the policy cannot run on {device!r} here: expected a GPU of this machine, found {found}; give another device")
 
 
 def load_trial_policy(spec: PolicySpec, rig: Rig) -> TrialPolicy:
     """Raises UserError where there is no such policy, or it does not fit the rig."""
-    require_policy(spec.policy, spec.adapter)
+    require_policy(spec.policy, spec.adapter, spec.device)
     if spec.policy.startswith(_REMOTE):
         from robosteer_core.evaluation.remote_policy import RemotePolicy
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from robosteer_core.cli import main
 from robosteer_core.errors import UserError, settings
 from robosteer_core.rig import load_rig
 from robosteer_ros import ros
@@ -79,6 +80,8 @@ def test_parameters_for_all_for_every_node_of_ros_and_for_other_peoples_nodes_ar
     ({"policy": "/nosuch"}, "no policy '/nosuch'; expected a checkpoint folder, ws://host:port, or one of: .*scripted"),
     ({"policy": "ws://there:1", "adapter": "runs/steered"}, "an adapter goes into a checkpoint folder"),
     ({"policy": "/tmp", "adapter": "/nosuch"}, "no adapter in /nosuch"),
+    ({"policy": "/tmp", "device": "moon"}, "the policy cannot run on 'moon' here: Expected one of cpu, cuda"),
+    ({"policy": "/tmp", "device": "cuda:99"}, "the policy cannot run on 'cuda:99' here: expected a GPU of this machine, found "),
 ])  # fmt: skip
 def test_a_policy_that_is_not_there_is_refused_before_anything_starts(rig_file, tmp_path, given, words):
     ros.init(args=["test"])
@@ -88,3 +91,11 @@ def test_a_policy_that_is_not_there_is_refused_before_anything_starts(rig_file, 
     finally:
         ros.try_shutdown()
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_check_refuses_what_up_would_and_starts_nothing(rig_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["up", str(rig_file), "--check", "--policy", "scripted"]) == 0
+    assert main(["up", str(rig_file), "--check", "--policy", "/nosuch"]) == 2
+    assert "robosteer: no policy '/nosuch'" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs*"))

@@ -70,6 +70,18 @@ def test_a_rig_that_is_not_there_is_named(tmp_path):
     assert "moon.yaml" in told and "fr3, lab, panda, panda_lab" in told
 
 
+@pytest.mark.parametrize("words, told", [
+    (["policy:=/wrong/path"], "no policy '/wrong/path'; expected a checkpoint folder"),
+    (["policy:=/tmp", "adapter:=/nosuch"], "no adapter in /nosuch"),
+    (["params_file:=misspelt.yaml"], "misspelt.yaml: /cell/policy has no parameter 'excuted'; did you mean 'executed'"),
+])  # fmt: skip
+def test_what_cannot_be_started_ends_the_launch_before_it_starts_anything(tmp_path, new_rig, words, told):
+    (tmp_path / "misspelt.yaml").write_text("/cell/policy: {ros__parameters: {excuted: 5}}")
+    command = ["ros2", "launch", "robosteer", "bringup.launch.py", f"rig:={new_rig()}", "namespace:=cell", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, cwd=tmp_path)
+    assert done.returncode == 1 and told in done.stdout and "process started" not in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("node", ["camera", "arm", "policy", "teleop", "recorder"])
 def test_a_node_of_the_package_starts_and_waits_to_be_configured(tmp_path, new_rig, node):
     name = "front_camera" if node == "camera" else node
