@@ -160,7 +160,7 @@ class CheckpointPolicy(SampledPolicy):
                 # Statistics and scale are in the record of the heads, also where there are none.
                 files = [file for file in (adapter / HEADS, adapter / WEIGHTS) if file.is_file()]
             self._policy.config.require_rig(self._rig)  # as the adapter was fitted to a dataset
-        except UserError:
+        except BaseException:
             self._put(before)
             raise
         self._identity = self._identity | {"adapter": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files} or None}

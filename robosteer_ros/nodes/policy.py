@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from pathlib import Path
 
 from robosteer_core.errors import UserError
@@ -97,9 +98,13 @@ class PolicyNode(RigNode):
                 self._policy = policy
             self._loaded = spec
             self.get_logger().info(f"loaded in {time.perf_counter() - began:.1f} s")
-        except Exception:
+        except UserError:
             self._put_back()
             raise
+        except Exception as error:  # the policy's own, whatever it is: the node lives, and the next one may be loaded
+            self.get_logger().error(traceback.format_exc())
+            self._put_back()
+            raise UserError(f"the policy {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
         finally:
             self._loading = False
             self._tell()

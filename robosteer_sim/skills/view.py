@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from robosteer_core.errors import UserError
 from robosteer_core.runtime.pose import TOOL_DOWN
 from robosteer_sim.placement import RADII_M
 from robosteer_sim.scene import HEIGHTS_M
@@ -42,9 +43,13 @@ class Move:
 
 
 class View:
-    """The lab's ground truth, as `World.truth` gives it, of a task."""
+    """The lab's ground truth, as `World.truth` gives it, of a task. Raises UserError where the scene lacks what the task is about."""
 
     def __init__(self, task: Task, truth: dict) -> None:
+        if absent := [name for name in (task.target, task.goal) if name and name not in truth["objects"]]:
+            there = ", ".join(sorted(truth["objects"]))
+            lacks = f"the scene has no {' and no '.join(absent)}"
+            raise UserError(f"{task.instruction!r}: {lacks}; ask for something with {there}, or reset the lab")
         self.task = task
         self._truth = truth
         hand = np.array(truth["end_effector"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from robosteer_core.errors import UserError
 from robosteer_core.rig import load_rig
 from robosteer_sim.operator import Operator
 from robosteer_sim.rollout import Rollout
@@ -43,3 +44,10 @@ def test_the_operator_recovers_when_led_astray(rig):
         return action
 
     assert run(World(rig), rig, "press the red button", 7, push_away) is not None
+
+
+def test_what_is_not_in_the_scene_is_refused_in_words(rig):
+    world = World(rig)
+    world.reset("open the drawer", 0)
+    with pytest.raises(UserError, match="cube': the scene has no red_cube and no blue_cube; ask for something with .*drawer"):
+        Operator("stack the red cube on the blue cube").act(world.truth())

@@ -195,6 +195,49 @@ def test_a_policy_that_cannot_be_loaded_is_not_kept_and_the_next_run_has_the_one
     assert peers.until(run="1", outcome="over")["error"] == ""
 
 
+@pytest.fixture
+def broken_policy(tmp_path, monkeypatch):
+    """The name of an installed policy that breaks while it loads."""
+    (tmp_path / "broken.py").write_text("def load(rig):\n    return 1 / 0\n")
+    about = tmp_path / "broken-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[robosteer.policies]\nbroken = broken:load\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "broken"
+
+
+def test_a_policy_that_breaks_while_it_loads_is_a_failed_load_and_the_node_lives(graph, lab, broken_policy, capfd):
+    peers = graph(instruction=TASK, seconds=0.5)
+    lab.reset(TASK, 0, hold=True)
+    asked = PolicyConsole(peers.peer)
+    asked.set(policy=broken_policy)
+    with pytest.raises(UserError, match="the policy 'broken' cannot be loaded: ZeroDivisionError: division by zero"):
+        asked.start()
+    assert "broken.py\", line 2, in load" in capfd.readouterr().err, "the traceback is in the log"
+    assert asked.start() == "1"
+    assert peers.until(run="1", outcome="over")["policy"] == "scripted"
+
+
+def test_a_node_whose_policy_breaks_while_it_is_configured_waits_for_another_one(others, rig_file, broken_policy):
+    peers = Graph(rig_file, policy=broken_policy)
+    try:
+        assert peers.node.trigger_configure() == ros.TransitionCallbackReturn.FAILURE
+        assert peers.node.refusal == "the policy 'broken' cannot be loaded: ZeroDivisionError: division by zero"
+        peers.node.set_parameters([ros.Parameter("policy", value="scripted")])
+        assert peers.node.trigger_configure() == ros.TransitionCallbackReturn.SUCCESS
+    finally:
+        peers.close()
+
+
+def test_the_scripted_policy_refuses_what_is_not_in_the_scene(graph, lab):
+    peers = graph(instruction="touch the yellow bowl")
+    lab.reset("open the drawer", 0, hold=True)
+    peers.call("start")
+    told = peers.until(state="ready", outcome="failed")
+    assert told["error"].startswith("'touch the yellow bowl': the scene has no yellow_bowl; ask for something with ")
+
+
 def test_another_adapter_is_put_into_the_base_that_is_there(graph, lab, tmp_path):
     base = load_policy(SHIPPED)
     source, sha256 = base_of(base)
