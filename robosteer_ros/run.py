@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
 
 import typer
 
@@ -74,7 +75,8 @@ def run(
             ending.enter_context(_interrupts())
             ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=config.network)
             ending.callback(ros.try_shutdown)
-            node = ros.create_node("robosteer_run", namespace=namespace or None, start_parameter_services=False)
+            name = f"robosteer_run_{uuid4().hex[:8]}"  # nobody else's, before or after: the run is prepared for it
+            node = ros.create_node(name, namespace=namespace or None, start_parameter_services=False)
             ending.enter_context(spinning(node))
             asked, scene = PolicyConsole(node), None
 

@@ -45,6 +45,16 @@ def spin(executor: Executor) -> None:
             pass
 
 
+def is_there(node: Node, other: str, patience_s: float = 0.0) -> bool:
+    """Whether a node of this full name is on the graph; one that is new to `node` may be found a moment later."""
+    deadline_s = time.monotonic() + patience_s
+    while other not in (f"{place.rstrip('/')}/{name}" for name, place in node.get_node_names_and_namespaces()):
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def call(client, request, timeout_s: float):
     """The response of a service whose client's node is spun by another thread. Raises UserError where none comes in time, or its
     node ends meanwhile."""

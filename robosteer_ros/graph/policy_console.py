@@ -55,7 +55,10 @@ class PolicyConsole:
                 self._news.wait(0.5)
 
     def set(self, **values: object) -> None:
-        """All of them or, where the node refuses one, none."""
+        """All of them or, where the node refuses one, none. With more than the instruction the next run is for our node alone: nobody else
+        sets anything while it is there."""
+        if values.keys() != {"instruction"}:
+            values["owner"] = self._node.get_fully_qualified_name()
         given = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         request = rcl_interfaces.srv.SetParametersAtomically.Request(parameters=given)
         result = self._call("set_parameters_atomically", request).result

@@ -11,6 +11,7 @@ from pathlib import Path
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.trial_policy import CheckpointPolicy, PolicySpec, TrialPolicy, load_trial_policy
 from robosteer_ros.graph.messages import report
+from robosteer_ros.graph.participant import is_there
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.nodes.rig_node import Declared, RigNode
@@ -44,7 +45,11 @@ class PolicyNode(RigNode):
         ),
         "seconds": Declared(0.0, f"of the rig's clock after which a run ends, 0: by policy/stop alone{_STARTED_WITH}", read_only=False),
         "seed": Declared(0, f"of the policy's noise{_STARTED_WITH}", read_only=False),
-    }
+        "owner": Declared(
+            "", "full name of the node that sets all this for its run; while it is there nobody else sets anything but the instruction",
+            read_only=False,
+        ),
+    }  # fmt: skip
 
     def __init__(self, **options) -> None:
         super().__init__("policy", **options)
@@ -111,7 +116,8 @@ class PolicyNode(RigNode):
 
     def _put_back(self) -> None:
         if self._loaded is not None:
-            self.set_parameters_atomically([Parameter(name, value=value) for name, value in self._told_of_policy().items()])
+            values = self._told_of_policy() | {"owner": self.value("owner")}
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
     def _forget_policy(self) -> None:
         if self._policy is not None:
@@ -135,12 +141,17 @@ class PolicyNode(RigNode):
     # What others ask.
 
     def _check(self, parameters: list[Parameter]) -> rcl_interfaces.msg.SetParametersResult:
-        """What begins or goes is not changed under its feet: all are refused, unless it is the instruction alone."""
-        free = all(parameter.name == "instruction" for parameter in parameters)
-        if not free and self._starting.acquire(blocking=False):  # by this thread, too, where it puts back what is loaded
-            free = not self._running
-            self._starting.release()
-        return rcl_interfaces.msg.SetParametersResult(successful=free, reason="" if free else "the policy runs: policy/stop ends it")
+        """What waits for its start, begins or goes is not changed under its feet: all are refused, unless it is the instruction alone."""
+        given, owner = {parameter.name: parameter.value for parameter in parameters}, self.value("owner")
+        refused = ""
+        if given.keys() != {"instruction"}:
+            refused = "the policy runs: policy/stop ends it"
+            if self._starting.acquire(blocking=False):  # by this thread, too, where it puts back what is loaded
+                refused = refused if self._running else ""
+                self._starting.release()
+            if not refused and owner and given.get("owner", "") != owner and is_there(self, owner):
+                refused = f"{owner} has set what it runs: wait for its end; one that was killed is forgotten after some 10 s"
+        return rcl_interfaces.msg.SetParametersResult(successful=not refused, reason=refused)
 
     def _set(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:

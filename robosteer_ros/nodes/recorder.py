@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import DatasetWriter
 from robosteer_core.errors import UserError
 from robosteer_ros.graph.messages import Stamps
+from robosteer_ros.graph.participant import is_there
 from robosteer_ros.graph.qos import DIAGNOSTICS, LATCHED, STATES
 from robosteer_ros.graph.station import GraphStation
 from robosteer_ros.logs.episode_logs import EpisodeLogs
@@ -185,7 +185,7 @@ class RecorderNode(rig_node.RigNode):
             raise UserError(f"episodes: expected 0 (without an end) or more, found {episodes}")
         status = self._session.status if self._session is not None else RecordingStatus("idle")
         same = status.dataset == dataset and owner in ("", status.owner)
-        if not same and owner != status.owner and status.stage in ("ready", "recording", "saving") and self._is_there(status.owner):
+        if not same and owner != status.owner and status.stage in ("ready", "recording", "saving") and is_there(self, status.owner):
             raise UserError(
                 f"{status.owner} records into {status.dataset}, {status.kept} episodes kept: finish its session there, or by "
                 f"`robosteer service call {self.resolve_service_name('recorder/finish')} std_srvs/srv/Trigger`, which drops an episode "
@@ -196,7 +196,7 @@ class RecorderNode(rig_node.RigNode):
         if status.stage == "ready" and same:
             self._session.task, self._session.wanted = task, episodes
         else:
-            if owner and not self._is_there(owner, FOUND_WITHIN_S):
+            if owner and not is_there(self, owner, FOUND_WITHIN_S):
                 raise UserError(f"owner: expected the full name of a node of this graph; found {owner!r}, which is not on it")
             self._close()
             self._session = None
@@ -210,15 +210,6 @@ class RecorderNode(rig_node.RigNode):
                     self._opened = opened.pop_all()
         self._tell()
         return ""
-
-    def _is_there(self, node: str, patience_s: float = 0.0) -> bool:
-        """Whether a node is on the graph; one that is new to us may be found a moment later."""
-        deadline_s = time.monotonic() + patience_s
-        while node not in (f"{place.rstrip('/')}/{name}" for name, place in self.get_node_names_and_namespaces()):
-            if time.monotonic() >= deadline_s:
-                return False
-            time.sleep(0.02)
-        return True
 
     def _close(self) -> None:
         self._opened.close()

@@ -18,7 +18,7 @@ from robosteer_core.runtime.lab_link import LabLink
 from robosteer_core.vla.checkpoint import load_policy
 from robosteer_ros import ros
 from robosteer_ros.graph.messages import values_of
-from robosteer_ros.graph.participant import parameters
+from robosteer_ros.graph.participant import is_there, parameters, spinning
 from robosteer_ros.graph.policy_console import PolicyConsole
 from robosteer_ros.graph.qos import LATCHED
 from robosteer_ros.nodes.policy import PolicyNode
@@ -181,6 +181,26 @@ def test_who_asks_for_another_run_while_one_goes_is_refused_and_changes_nothing(
     peers.until_in_use([TASK, "touch the red cube"])
     peers.call("stop")
     second.set(policy="scripted", instruction=TASK, seconds=0.5)
+
+
+def test_of_two_who_set_what_they_run_before_either_starts_the_second_is_refused_until_the_first_has_gone(graph, lab):
+    peers = graph(instruction=TASK, seconds=0.5)
+    lab.reset(TASK, 0, hold=True)
+    first_node, wishes = ros.create_node("first"), {"instruction": "open the drawer", "seconds": 0.4, "seed": 7}
+    with spinning(first_node):
+        first, second = PolicyConsole(first_node), PolicyConsole(peers.peer)
+        first.set(instruction=TASK, seconds=0.5, seed=3)
+        with pytest.raises(UserError, match="/first has set what it runs: wait for its end"):
+            second.set(**wishes)
+        assert not peers.node.set_parameters([ros.Parameter("seed", value=7)])[0].successful
+        assert parameters(peers.peer, "policy", "instruction", "seconds", "seed") == [TASK, 0.5, 3]
+        assert first.start() == "1"
+        peers.until(run="1", outcome="over")
+    deadline = time.monotonic() + 20
+    while is_there(peers.node, "/first"):
+        assert time.monotonic() < deadline
+    second.set(**wishes)
+    assert parameters(peers.peer, "policy", "instruction", "seconds", "seed", "owner") == [*wishes.values(), "/peer"]
 
 
 def test_a_policy_that_cannot_be_loaded_is_not_kept_and_the_next_run_has_the_one_that_is(graph, lab):
