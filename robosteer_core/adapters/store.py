@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -107,7 +107,7 @@ def read_record(folder: Path | str) -> AdapterRecord:
         raise UserError(f"no adapter in {folder}: expected a folder with {WEIGHTS}, {CONFIG} and {HEADS}; make one with `robosteer finetune`")
     try:
         return AdapterRecord.model_validate(json.loads(path.read_text()))
-    except (ValidationError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} does not describe an adapter: {error}") from error
 
 
@@ -123,9 +123,12 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
     """Put the adapter in `folder` into `policy`, in place; `merged` into its weights, which costs no time afterwards.
 
     The policy takes on the statistics that the adapter was trained with, and its names, rate and cameras. Raises UserError where the adapter was made
-    for another base, names heads that the model lacks, or is damaged; the policy is then as it was.
+    for another base, names heads that the model lacks, or is damaged, and where an adapter of this name is there already; the policy
+    is then as it was.
     """
     folder, record = Path(folder), read_record(folder)
+    if name in getattr(policy.model, "peft_config", {}):
+        raise UserError(f"the policy carries an adapter {name!r} already, and {folder} would mix with it; load the base anew, or give another name")
     base, sha256 = base_of(policy)
     if sha256 != record.base_sha256:
         raise UserError(
@@ -146,6 +149,10 @@ def apply_adapter(policy: Policy, folder: Path | str, *, merged: bool = False, n
         broken = [key for key, value in weights.items() if not torch.isfinite(value).all()]
         if broken:
             raise UserError(f"{folder / WEIGHTS} holds values that are not finite in {broken[0]}; train it again, with a lower rate")
+        for path, part in targets.slices.items():
+            dense = weights[f"{PREFIX}{path}.lora_{'B' if part.dim == 0 else 'A'}.weight"]
+            if dense.count_nonzero() > dense.index_select(part.dim, torch.tensor(part.indices)).count_nonzero():
+                raise UserError(f"{folder / WEIGHTS} changes other heads of {path} than {HEADS} names: they are of two adapters; copy it again")
         add_adapter(policy.model, targets, record.rank, record.alpha, name)
         for path, module in adapted_modules(policy.model).items():
             own = {key.removeprefix(f"{PREFIX}{path}."): value for key, value in weights.items() if key.startswith(f"{PREFIX}{path}.")}

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from robosteer_core.errors import UserError, settings
 from robosteer_core.evaluation.plot import COLOURS, GRID, INK, MUTED, OTHER_COLOUR
@@ -14,15 +14,12 @@ from robosteer_core.evaluation.statistics import SuccessRate
 from robosteer_core.files import written
 
 
-class Trained(BaseModel):
+class Trained(SuccessRate):
     """One row of a table of results: what was trained (`name`), how many `parameters` of it (0 for the base), and how often
     it succeeded. `ours` marks the rows that stand out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     parameters: int = Field(ge=0)
-    successes: int = Field(ge=0)
-    trials: int = Field(ge=1)
     ours: bool = False
 
 
@@ -51,11 +48,10 @@ def plot_success_by_parameters(rows: Sequence[Trained], path: Path, title: str =
     axes = figure.add_subplot()
     axes.set_xscale("log")
     for number, row in enumerate(sorted(rows, key=lambda row: row.parameters)):
-        rate, place = SuccessRate(successes=row.successes, trials=row.trials), row.parameters or nothing
-        low, high = rate.wilson_95
+        place, (low, high) = row.parameters or nothing, row.wilson_95
         colour = COLOURS["steered"] if row.ours else OTHER_COLOUR
-        axes.errorbar(place, rate.rate, yerr=[[rate.rate - low], [high - rate.rate]], color=INK, capsize=4, linewidth=1.2, zorder=2)
-        axes.scatter(place, rate.rate, s=64, color=colour, edgecolor="white", linewidth=1, zorder=3)
+        axes.errorbar(place, row.rate, yerr=[[row.rate - low], [high - row.rate]], color=INK, capsize=4, linewidth=1.2, zorder=2)
+        axes.scatter(place, row.rate, s=64, color=colour, edgecolor="white", linewidth=1, zorder=3)
         above = number % 2 == 0 or low < 0.15  # neighbours may be as good as each other; below the axis there is no room
         axes.annotate(f"{row.name}\n{row.successes}/{row.trials}", (place, high if above else low), (0, 5 if above else -5), fontsize=8,
                       textcoords="offset points", color=INK, ha="center", va="bottom" if above else "top",

@@ -10,7 +10,6 @@ import json
 from contextlib import ExitStack
 
 import numpy as np
-from PIL import Image
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
@@ -20,6 +19,7 @@ from robosteer_core.evaluation.trial_policy import Act, TrialPolicy, Truth
 from robosteer_core.evaluation.trials import Trial
 from robosteer_core.rig import Rig
 from robosteer_core.runtime.observation import Observation
+from robosteer_core.vla.images import resize
 
 CONNECT_TIMEOUT_S = 5.0
 #: The first request may have the server compile its policy; openpi's takes about a minute.
@@ -72,7 +72,7 @@ class RemotePolicy(TrialPolicy):
         request = {"observation/state": observation.arm.vector(), "prompt": observation.instruction}
         for key, name in self._names.items():
             if name is not None:
-                request[key] = padded(observation.frames[name].colour, IMAGE_SIZE)
+                request[key] = resize(observation.frames[name].colour, IMAGE_SIZE, "openpi")
         try:
             self._socket.send(pack(request))
         except (OSError, WebSocketException) as error:
@@ -104,16 +104,6 @@ class RemotePolicy(TrialPolicy):
 
     def _gone(self, error: Exception) -> UserError:
         return UserError(f"the connection to the policy server at {self._address} is lost: {error or type(error).__name__}")
-
-
-def padded(image: np.ndarray, size: int) -> np.ndarray:
-    """An image (H, W, 3) uint8 scaled into the middle of a black square (size, size, 3), as openpi's `resize_with_pad`."""
-    height, width = image.shape[:2]
-    ratio = max(height, width) / size
-    scaled = Image.fromarray(image).resize((int(width / ratio), int(height / ratio)), Image.Resampling.BILINEAR)
-    square = Image.new("RGB", (size, size))
-    square.paste(scaled, (max(0, (size - scaled.width) // 2), max(0, (size - scaled.height) // 2)))
-    return np.asarray(square)
 
 
 def _keys(answer: dict) -> str:

@@ -68,7 +68,7 @@ def finetune(
     from robosteer_core.adapters.store import base_of
     from robosteer_core.episodes.layout import write_json
     from robosteer_core.episodes.reader import Dataset
-    from robosteer_core.errors import settings
+    from robosteer_core.errors import UserError, settings
     from robosteer_core.files import require_writable
     from robosteer_core.finetune.config import FinetuneConfig
     from robosteer_core.finetune.heads_option import parse_heads
@@ -84,6 +84,8 @@ def finetune(
     if tensorboard:
         from robosteer_core.finetune.events import Events as events  # of an extra: missed before anything is read or written
 
+    if n_heads is not None and not heads.startswith("random:"):
+        raise UserError(f"--n-heads is for --heads random:SEED; found --heads {heads}")
     device = own_device()
     if precision is None:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"

@@ -34,7 +34,7 @@ class FinetuneConfig(BaseModel):
     held_out: int = Field(default=0, ge=0, description="episodes that are not trained on; the step with the lowest loss on them is kept")
     validate_every: int = Field(default=50, ge=1, description="steps between losses of the held-out episodes")
     patience: int = Field(default=5, ge=1, description="such losses in a row without a new lowest one, after which training stops")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     save_every: int = Field(default=100, ge=1, description="steps between states from which a killed run goes on")
 
     def warning(self, parameters: int) -> str | None:

@@ -18,6 +18,7 @@ from robosteer_core.files import write_text, written
 from robosteer_core.finetune.batches import Batches, PrefixSource
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.processes import Processes, like, unsharded
+from robosteer_core.vla.checkpoint import read_pickled
 
 if TYPE_CHECKING:
     from robosteer_core.finetune.events import Events
@@ -62,7 +63,7 @@ def run(
     optimiser = torch.optim.AdamW(named.values(), lr=config.learning_rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)
     done, spent, log, best, waited, running = 0, 0.0, [], None, 0, []
     if (out / STATE).exists():
-        state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+        state = read_pickled(out / STATE, "remove it, and the run begins anew")
         _put(named, state["parameters"])
         optimiser.load_state_dict(_laid_out(state["optimiser"], list(named.values())))
         done, spent, log, best, waited, running = (state[key] for key in ("step", "seconds", "log", "best", "waited", "running"))
@@ -102,9 +103,10 @@ def run(
                 "running": running,
             })  # fmt: skip
             if processes.writes:
+                # First, so that a run killed in between writes it again: after the last state nothing would.
+                write_text(out / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
                 with written(out / STATE) as temporary, temporary.open("wb") as file:
                     torch.save(state, file)
-                write_text(out / LOG, "".join(json.dumps(entry) + "\n" for entry in log))
                 if board:
                     board.write(log)
     if board:

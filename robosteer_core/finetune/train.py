@@ -86,7 +86,7 @@ def finetune(
         digest = _digest(demonstrations)
     settings = {
         "base_sha256": sha256, "demonstrations_sha256": digest, "heads": [list(head) for head in heads],
-        "config": config.model_dump(),
+        "statistics_sha256": _sha256(policy.config.model_dump_json(include=set(FITTED))), "config": config.model_dump(),
     }  # fmt: skip
     result = out / CHECKPOINT / CONFIG_FILE if config.full else out / HEADS
     if processes.writes:
@@ -94,7 +94,9 @@ def finetune(
     processes.wait()
     _prepare(out, settings)
     if result.exists() and (out / SUMMARY).exists():
-        return json.loads((out / SUMMARY).read_text())
+        if processes.writes:
+            (out / STATE).unlink(missing_ok=True)  # of a run killed before it could
+        return _read(out / SUMMARY)
     torch.manual_seed(config.seed)
     if heads:
         add_adapter(policy.model, targets, config.rank, config.alpha)
@@ -211,21 +213,33 @@ def _prepare(out: Path, settings: dict[str, Any]) -> None:
     """Make `out` the folder of this run, if it is not. Raises UserError where it holds another one or something else."""
     path = out / SETTINGS
     if not path.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(file.name != f"{SETTINGS}.tmp" for file in out.iterdir())):
             raise UserError(f"expected a new folder, or one of an earlier run, at {out}; found something else; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         write_json(settings, path)
         return
-    found = json.loads(path.read_text())
+    # Runs of before did not tell their statistics.
+    found = {"statistics_sha256": settings["statistics_sha256"]} | _read(path)
     there, here = _flat(found), _flat(json.loads(json.dumps(settings)))
     differing = [f"{key} ({there.get(key)} there, {here[key]} here)" for key in here if there.get(key) != here[key]]
     if differing:
         raise UserError(f"{out} holds a run that differs in {', '.join(differing)}; choose another --out or remove it")
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); it may be truncated: remove the folder, and the run begins anew") from error
+
+
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of the config beside the others."""
     return {key: value for key, value in settings.items() if key != "config"} | settings.get("config", {})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(demonstrations: Demonstrations) -> str:

@@ -25,7 +25,7 @@ from robosteer_core.episodes.keyframes import keyframes_of
 from robosteer_core.episodes.reader import Dataset
 from robosteer_core.errors import UserError
 from robosteer_core.files import written
-from robosteer_core.heads.capture import frame_noise, read_batch
+from robosteer_core.heads.capture import frame_noise, read_batch, require_step
 from robosteer_core.heads.demonstrations import fit, load_demonstrations
 from robosteer_core.heads.progress import stage
 from robosteer_core.heads.tap import Read
@@ -155,8 +155,7 @@ def capture_dataset(
         progress.console.print(str(taken))
     for read in reads:
         read.paths(policy.sites)
-    if step is not None and not 0 <= step <= policy.config.flow_steps:
-        raise UserError(f"the policy takes {policy.config.flow_steps} denoising steps; expected a step of 0 to that; found {step}")
+    require_step(policy, step)
     if policy.source is None:
         raise UserError("this policy was not loaded from a checkpoint; save it and load it, so that the capture can name it")
     arrays = dataset.arrays()

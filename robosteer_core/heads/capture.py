@@ -38,6 +38,7 @@ def read_batch(
     the policy's number of steps (x_t is the sampled x_0, the default). Without a read of the expert nothing is sampled. A
     policy without a flow is read where it predicts the first action.
     """
+    require_step(policy, step)
     of_part = {part: [read for read in reads if read.part == part] for part in ("vision", "vlm", "expert")}
     taps: dict[str, Tap] = {}
 
@@ -53,8 +54,6 @@ def read_batch(
     with tapped("vision", lambda _: mean_of_images(len(inputs.ids))):
         embeddings, mask = policy.embed(inputs)
     if not isinstance(policy, FlowPolicy):
-        if step is not None:
-            raise UserError(f"a policy of the family {policy.family} has no denoising steps; leave the step out")
         with tapped("expert", of_prefix), tapped("vlm", of_prefix, first=True):
             policy.predict(inputs, torch.Generator().manual_seed(0))
         return _read(policy, taps, reads)
@@ -68,6 +67,17 @@ def read_batch(
     return _read(policy, taps, reads)
 
 
+def require_step(policy: Policy, step: int | None) -> None:
+    """Raises UserError for a denoising step that the policy does not take; None is the last."""
+    if step is None:
+        return
+    if not isinstance(policy, FlowPolicy):
+        raise UserError(f"a policy of the family {policy.family} has no denoising steps; leave the step out")
+    steps = policy.config.flow_steps
+    if not 0 <= step <= steps:
+        raise UserError(f"the policy takes {steps} denoising steps; expected a step of 0 to {steps}; found {step}")
+
+
 def _read(policy: Policy, taps: dict[str, Tap], reads: Sequence[Read]) -> dict[str, torch.Tensor]:
     return {read.name: taps[read.name].read().reshape(-1, *read.shape(policy.sites)).float().cpu() for read in reads}
 
@@ -75,12 +85,10 @@ def _read(policy: Policy, taps: dict[str, Tap], reads: Sequence[Read]) -> dict[s
 def noisy_actions(
     policy: FlowPolicy, prefix: Prefix, state: torch.Tensor, noise: torch.Tensor, step: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x_t (batch, chunk, A) after `step` Euler steps (default all), and its t (batch,). Raises UserError for a step outside."""
+    """x_t (batch, chunk, A) after `step` Euler steps (default all), and its t (batch,)."""
     steps = policy.config.flow_steps
     if step is None or step == steps:
         return policy.sample(prefix, state, noise), torch.zeros(len(noise), device=noise.device)
-    if not 0 <= step < steps:
-        raise UserError(f"the policy takes {steps} denoising steps; expected a step of 0 to {steps}; found {step}")
     actions = noise
     for done in range(step):
         time = torch.full((len(noise),), 1.0 - done / steps, device=noise.device)

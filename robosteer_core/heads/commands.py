@@ -118,6 +118,8 @@ def select_command(
 
     if out is not None:
         require_writable(out.parent)
+        if out.suffix == ".png" or out.is_dir():
+            raise UserError(f"--out is a file of JSON, and its pictures go beside it as PNG; found {out}; give another name")
     torch.set_num_threads(threads)
     options = dict(n_heads=n_heads, raw_actions=raw_actions, trained_part=trained_part, method=method, resamples=resamples)
     options |= {key: value for key, value in (("ks", k), ("seed", seed), ("scored", scored_part)) if value is not None}

@@ -80,16 +80,7 @@ def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
     """
     config = policy.config
     _require_widths(policy, dataset)
-    arrays = dataset.arrays()
-    if not len(arrays):
-        raise UserError(f"the dataset {dataset.folder} has no frames; record demonstrations first")
-    for name, values in (("observation.state", arrays.state), ("action", arrays.action)):
-        wrong = np.flatnonzero(~np.isfinite(values).all(1))
-        if len(wrong):
-            raise UserError(
-                f"{dataset.folder}: {name} holds values that are not finite in {len(wrong)} frames, the first in episode "
-                f"{arrays.episode[wrong[0]]}, frame {arrays.frame[wrong[0]]}; leave these episodes out"
-            )
+    arrays = finite_arrays(dataset)
     cameras = camera_map(config.cameras, dataset.cameras)
     masked = tuple(name for name in config.cameras if name not in cameras)
     update: dict[str, Any] = {"cameras": tuple(cameras.values())} if config.unnamed else {}
@@ -105,6 +96,21 @@ def fitted(policy: Policy, dataset: Dataset, *, anew: bool = False) -> Fit:
     if config.state_names and (anew or dataset.state_names != config.state_names):
         update |= {"state_names": dataset.state_names, "state": new_statistics(config.state, arrays.state)}
     return Fit(config.model_copy(update=update), cameras, masked, "dataset" if "action" in update else "policy")
+
+
+def finite_arrays(dataset: Dataset) -> Arrays:
+    """The dataset's frames. Raises UserError where there are none, and for states and actions that are not finite."""
+    arrays = dataset.arrays()
+    if not len(arrays):
+        raise UserError(f"the dataset {dataset.folder} has no frames; record demonstrations first")
+    for name, values in (("observation.state", arrays.state), ("action", arrays.action)):
+        wrong = np.flatnonzero(~np.isfinite(values).all(1))
+        if len(wrong):
+            raise UserError(
+                f"{dataset.folder}: {name} holds values that are not finite in {len(wrong)} frames, the first in episode "
+                f"{arrays.episode[wrong[0]]}, frame {arrays.frame[wrong[0]]}; leave these episodes out"
+            )
+    return arrays
 
 
 def _require_widths(policy: Policy, dataset: Dataset) -> None:

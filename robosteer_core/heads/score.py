@@ -124,18 +124,21 @@ def _in_order(distances: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor
     return candidates.gather(1, rounded.sort(dim=1, stable=True).indices)
 
 
-def chance_error(actions: np.ndarray, episodes: np.ndarray, k: int) -> float:
-    """Expected mean squared error where the k frames are drawn at random out of the other episodes': what features reach
-    that say nothing.
+def chance_error(actions: np.ndarray, pool: Pool, k: int) -> float:
+    """Expected mean squared error where the k frames are drawn at random out of each frame's pool: what features reach that say
+    nothing. Frames without a pool are left out.
 
     |a_i - m|^2 + s^2 / k (n - k) / (n - 1) with the mean m and the variance s^2 of the n frames to draw from.
     """
-    actions, total = np.asarray(actions, np.float64), 0.0
-    for episode in np.unique(episodes):
-        others, own = actions[episodes != episode], actions[episodes == episode]
-        if len(others) == 0:
-            return float("nan")
-        count = min(k, len(others))
-        drawn = others.var(0) / count * (len(others) - count) / max(len(others) - 1, 1)
-        total += float(((own - others.mean(0)) ** 2 + drawn).sum())
-    return total / actions.size
+    actions = np.asarray(actions, np.float64)
+    actions, errors = actions - actions.mean(0), []
+    block = max(1, _BLOCK_BYTES // (8 * len(actions)))
+    for start in range(0, len(actions), block):
+        rows = slice(start, start + block)
+        share = (~pool.excludes(rows)).numpy().astype(np.float64)
+        size = share.sum(1, keepdims=True)
+        share /= np.maximum(size, 1)
+        mean, count = share @ actions, np.clip(size, 1, k)
+        drawn = (share @ actions**2 - mean**2) / count * (size - count) / np.maximum(size - 1, 1)
+        errors.append(((actions[rows] - mean) ** 2 + drawn)[size[:, 0] > 0])
+    return float(np.concatenate(errors).mean())

@@ -18,8 +18,8 @@ from robosteer_core.errors import UserError, settings
 from robosteer_core.files import write_text
 from robosteer_core.heads.alternatives import Method, search_length, select_by
 from robosteer_core.heads.archive import Captured
-from robosteer_core.heads.capture import DEFAULT_READ, capture, default_read
-from robosteer_core.heads.demonstrations import fit, load_demonstrations
+from robosteer_core.heads.capture import DEFAULT_READ, capture, default_read, require_step
+from robosteer_core.heads.demonstrations import finite_arrays, fit, load_demonstrations
 from robosteer_core.heads.mediation import action_error_rise, require_mediable
 from robosteer_core.heads.progress import stage
 from robosteer_core.heads.score import chance_error
@@ -158,15 +158,17 @@ def find_task_heads(
     if not scale.varies.any():
         raise UserError(f"{dataset.folder}: no action dimension varies, so no head can be told from another")
     # Before images are read and the policy is run, which may take long.
+    require_step(policy, step)
     require_neighbours(pool_of(arrays.episode[rows], arrays.frame[rows]), config.ks)
     require_heads(config.n_heads or _count(int(eligible.sum())), eligible)
     if config.method == "causal":
         require_mediable(policy, read)
+    of_others = others and finite_arrays(others)
     demonstrations = load_demonstrations(dataset, policy, rows, progress, arrays=arrays)
     activations = capture(policy, demonstrations, read, step=step, seed=config.seed, progress=progress)
     merit = None
     if config.method == "causal":
-        elsewhere = demonstrations if others is None else load_demonstrations(others, policy, progress=progress)
+        elsewhere = demonstrations if others is None else load_demonstrations(others, policy, progress=progress, arrays=of_others)
         mean = (activations if others is None else capture(policy, elsewhere, read, step=step, seed=config.seed, progress=progress)).mean(0)
         task = progress and progress.add_task("replacing heads", total=int(eligible.sum()))
         merit = action_error_rise(
@@ -266,7 +268,7 @@ def choose(
     record = record | {"episodes": len(np.unique(frames.episode)), "frames": len(frames.episode), "seed": config.seed, "token": config.read.token}
     heads = [Head(config.trained_part, *place) for place in found.heads]
     constant = () if config.raw_actions else frames.scale.constant
-    chance = chance_error(actions, frames.episode, found.k)
+    chance = chance_error(actions, pool_of(frames.episode, frames.frame), found.k)
     return TaskHeads(heads, config.read.part, found, eligible, tuple(names), constant, config.raw_actions, record, chance, stable)
 
 
@@ -281,11 +283,15 @@ def read_heads(path: Path) -> tuple[list[Head], dict[str, Any]]:
         raise UserError(f"expected a selection at {path}; it is not there; make one with `robosteer heads select --out {path}`")
     try:
         content = json.loads(path.read_text())
-        heads = [Head(str(part), int(layer), int(head)) for part, layer, head in content["heads"]]
+        heads = [Head(part, layer, head) for part, layer, head in content["heads"]]
+        if not all(isinstance(head.part, str) and type(head.layer) is type(head.head) is int for head in heads):
+            raise TypeError("heads are [part, layer, head], a word and two whole numbers")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no selection of heads ({error!r}); make one with `robosteer heads select --out`") from error
     if not heads:
         raise UserError(f"{path} selects no head; make a selection with `robosteer heads select --out`")
+    if len(set(heads)) < len(heads) or len({head.part for head in heads}) > 1:
+        raise UserError(f"{path}: expected different heads of one part; found {', '.join(str(tuple(head)) for head in heads)}; leave some out")
     return heads, content
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -52,8 +54,10 @@ def _require_agreement(policy: Policy, folder: Path) -> None:
     for what, names, statistics, most in (
         ("action", config.action_names, config.action, policy.action_dim), ("state", config.state_names, config.state, policy.state_dim)
     ):  # fmt: skip
-        if len(names) != statistics.width:
-            raise UserError(f"{folder}: expected statistics of the {len(names)} {what} dimensions; found {statistics.width}")
+        widths = {len(values) for values in vars(statistics).values() if isinstance(values, tuple)}
+        if widths != {len(names)}:
+            found = " and ".join(map(str, sorted(widths)))
+            raise UserError(f"{folder}: expected statistics of the {len(names)} {what} dimensions; found {found}")
         if len(names) > most:
             raise UserError(f"{folder}: the model takes {what}s of at most {most} dimensions; its description names {len(names)}")
     if config.image_size != policy.vision_size:
@@ -138,6 +142,17 @@ def read_tensors(folder: Path, *, statistics: bool = False) -> dict[str, torch.T
             path, lambda file: {name: file.get_tensor(name) for name in file.keys() if name.startswith(STATISTICS) == statistics}
         )  # fmt: skip
     return tensors
+
+
+def read_pickled(path: Path, remedy: str) -> dict[str, Any]:
+    """What torch saved. Raises UserError, with what to do, where it is truncated or no dictionary."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+    except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({error}); it may be truncated: {remedy}") from error
+    return found
 
 
 def _opened(path: Path, read):

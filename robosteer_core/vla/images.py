@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.nn import functional as F
 
 #: Side of OpenVLA's central crop: it keeps nine tenths of the area.
 CROP_SIDE = 0.9**0.5
@@ -37,6 +35,9 @@ def resize(image: np.ndarray, size: int, rule: str = "robosteer") -> np.ndarray:
     if rule == "openpi":
         inner = np.asarray(Image.fromarray(image).resize((inner_width, inner_height), Image.Resampling.BILINEAR))
     else:
+        import torch  # here, so that a policy on another machine is asked without it
+        from torch.nn import functional as F
+
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
         inner = F.interpolate(pixels, size=(inner_height, inner_width), mode="bilinear")[0].permute(1, 2, 0).numpy()
     top, left = size - inner_height, size - inner_width

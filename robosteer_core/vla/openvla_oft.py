@@ -6,8 +6,6 @@ state lie in files of their own beside the merged weights.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robosteer_core.errors import UserError
-from robosteer_core.vla.checkpoint import MODEL_FILE, empty, put_tensors, read_json, read_tensors
+from robosteer_core.vla.checkpoint import MODEL_FILE, empty, put_tensors, read_json, read_pickled, read_tensors
 from robosteer_core.vla.config import PolicyConfig
 from robosteer_core.vla.decoder import run_layers
 from robosteer_core.vla.openvla import PrismaticPolicy, save
@@ -132,12 +130,9 @@ def component(folder: Path, name: str) -> dict[str, torch.Tensor]:
         raise UserError(f"{folder} holds several files of {name}: {', '.join(path.name for path in paths)}; leave one")
     if not paths:
         return {}
-    try:
-        found = torch.load(paths[0], map_location="cpu", weights_only=True)
-        # Trained on several devices, names begin with `module.`; the head's network is called `model`.
-        return {f"{name}.{key.removeprefix('module.').removeprefix('model.')}": tensor for key, tensor in found.items()}
-    except (RuntimeError, OSError, EOFError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise UserError(f"{paths[0]} cannot be read ({error}); it may be truncated: copy it again") from error
+    # Trained on several devices, names begin with `module.`; the head's network is called `model`.
+    found = read_pickled(paths[0], "copy it again")
+    return {f"{name}.{key.removeprefix('module.').removeprefix('model.')}": tensor for key, tensor in found.items()}
 
 
 def load(folder: Path, config: PolicyConfig, dtype: torch.dtype = torch.float32) -> OFTPolicy:

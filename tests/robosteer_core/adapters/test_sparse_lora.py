@@ -126,20 +126,33 @@ def test_an_adapter_for_another_base_is_refused_naming_both(base, small_policy, 
 @pytest.mark.parametrize("damage, words", [
     ("truncate", "adapter_model.safetensors cannot be read"), ("remove adapter_model.safetensors", "lacks .*adapter_model"),
     ("remove heads.json", "no adapter in"), ("heads", "does not fit"), ("outside", r"no head \('vlm', 9, 0\)"),
+    ("another", "changes other heads of .*q_proj than heads.json names"), ("binary", "does not describe an adapter"),
 ])  # fmt: skip
 def test_a_damaged_adapter_is_refused_and_the_policy_stays_as_it_was(base, tmp_path, damage, words):
     folder = tmp_path / "adapter"
     save_adapter(trained(copy.deepcopy(base)), folder, record(base))
     if damage == "truncate":
         (folder / "adapter_model.safetensors").write_bytes((folder / "adapter_model.safetensors").read_bytes()[:-500])
-    elif damage in ("heads", "outside"):
+    elif damage in ("heads", "outside", "another"):
         heads = folder / "heads.json"
-        layer = {"heads": 0, "outside": 9}[damage]
+        layer = {"heads": 0, "outside": 9, "another": 1}[damage]
         changed = record(base).model_copy(update={"heads": (*HEADS[:2], Head("vlm", layer, 0))})
         heads.write_text(changed.model_dump_json())
+    elif damage == "binary":
+        (folder / "heads.json").write_bytes(b"\xff\xfe")
     else:
         (folder / damage.split()[1]).unlink()
     before = velocity(base)
     with pytest.raises(UserError, match=words):
         apply_adapter(base, folder)
     assert not adapter_layers(base.model) and torch.equal(velocity(base), before)
+
+
+def test_a_second_adapter_of_the_same_name_is_refused_because_it_would_mix_with_the_first(base, tmp_path):
+    for name, head in (("one", HEADS[0]), ("two", HEADS[2])):
+        save_adapter(trained(copy.deepcopy(base), (head,)), tmp_path / name, record(base, (head,)))
+    apply_adapter(base, tmp_path / "one")
+    before = velocity(base)
+    with pytest.raises(UserError, match="carries an adapter 'default' already"):
+        apply_adapter(base, tmp_path / "two")
+    assert torch.equal(velocity(base), before)

@@ -28,7 +28,7 @@ def test_one_row_is_a_picture_too(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     ("name,parameters\nbase,0\n", "successes: Field required"), (TABLE.replace("27648", "few"), "parameters: .*'few'"),
-    (TABLE.replace("name,", "name,heads,"), "not permitted"), ("", "at least one row"),
+    (TABLE.replace("name,", "name,heads,"), "not permitted"), (TABLE.replace("17,20", "21,20"), "21 successes in 20 trials"), ("", "at least one row"),
 ])  # fmt: skip
 def test_a_table_that_is_none_is_refused(tmp_path, text, words):
     (tmp_path / "table.csv").write_text(text)

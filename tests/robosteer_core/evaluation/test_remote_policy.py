@@ -6,7 +6,7 @@ import pytest
 
 from robosteer_core.errors import UserError
 from robosteer_core.evaluation.ndarray_packing import pack, unpack
-from robosteer_core.evaluation.remote_policy import RemotePolicy, padded
+from robosteer_core.evaluation.remote_policy import RemotePolicy
 from robosteer_core.evaluation.trial_policy import PolicySpec, load_trial_policy
 from robosteer_core.rig import load_rig
 from robosteer_core.runtime.frame import Frame, Intrinsics
@@ -109,8 +109,3 @@ def test_a_server_that_goes_is_missed(rig, observation, policy_server):
         policy = RemotePolicy(address, rig)
     with pytest.raises(UserError, match="connection to the policy server .* is lost"):
         act(policy, observation)
-
-
-def test_an_image_that_stands_is_padded_at_its_sides():
-    square = padded(np.full((100, 50, 3), 9, np.uint8), 20)
-    assert square.shape == (20, 20, 3) and (square[:, 5:15] == 9).all() and square[:, :5].max() == 0

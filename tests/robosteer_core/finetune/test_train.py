@@ -16,8 +16,10 @@ from robosteer_core.finetune.batches import Batches, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix
 from robosteer_core.finetune.loop import state_bytes
+from robosteer_core.finetune.train import finetune
 from robosteer_core.heads.demonstrations import Demonstrations
 from robosteer_core.vla.checkpoint import load_policy
+from robosteer_core.vla.config import Normalisation
 from robosteer_core.vla.sites import Head
 
 
@@ -76,6 +78,51 @@ def test_a_finished_run_is_not_repeated(base, demonstrations, tmp_path):
     _, first = train(base, demonstrations, tmp_path / "out")
     _, second = train(base, demonstrations, tmp_path / "out", progress=Dies(0))
     assert second == json.loads(json.dumps(first))
+
+
+def test_a_run_killed_before_its_last_state_is_removed_leaves_none(base, demonstrations, tmp_path):
+    train(base, demonstrations, tmp_path / "out")
+    (tmp_path / "out" / "training.pt").write_bytes(b"of a run killed here")
+    train(base, demonstrations, tmp_path / "out", progress=Dies(0))
+    assert not (tmp_path / "out" / "training.pt").exists()
+
+
+def test_a_run_killed_as_it_writes_its_last_state_keeps_the_whole_log(base, demonstrations, tmp_path, monkeypatch):
+    train(base, demonstrations, tmp_path / "whole")
+    save = torch.save
+
+    def dies(state, file):
+        save(state, file)
+        if state["step"] == SHORT.steps:
+            raise Killed
+
+    monkeypatch.setattr(torch, "save", dies)
+    with pytest.raises(Killed):
+        train(base, demonstrations, tmp_path / "out")
+    monkeypatch.undo()
+    train(base, demonstrations, tmp_path / "out")
+    assert losses(tmp_path / "out") == losses(tmp_path / "whole") != []
+
+
+def test_a_run_killed_before_its_settings_are_whole_begins_again(base, demonstrations, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json.tmp").write_text('{"base')
+    assert train(base, demonstrations, tmp_path / "out")[1]["steps"] == SHORT.steps
+
+
+@pytest.mark.parametrize("name, words", [
+    ("settings.json", "remove the folder"), ("training.json", "remove the folder"), ("training.pt", "remove it, and the run begins anew"),
+])  # fmt: skip
+def test_a_file_of_a_run_that_is_cut_short_is_refused_by_name(base, demonstrations, tmp_path, name, words):
+    if name == "training.json":
+        train(base, demonstrations, tmp_path / "out")
+    else:
+        with pytest.raises(Killed):
+            train(base, demonstrations, tmp_path / "out", progress=Dies(3))
+    path = tmp_path / "out" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=f"{name} cannot be read .* {words}"):
+        train(base, demonstrations, tmp_path / "out")
 
 
 def test_the_seed_alone_decides(base, demonstrations, tmp_path):
@@ -156,6 +203,10 @@ def test_a_folder_of_another_run_is_refused_naming_the_difference(base, demonstr
         train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2, "learning_rate": 1e-3}))
     with pytest.raises(UserError, match="differs in heads"):
         train(base, demonstrations, tmp_path / "out", SHORT.model_copy(update={"steps": 2}), heads=HEADS[:1])
+    policy = load_policy(base)
+    policy.config = policy.config.model_copy(update={"action": Normalisation(mean=(0.0,) * 7, std=(2.0,) * 7)})
+    with pytest.raises(UserError, match="differs in statistics_sha256"):
+        finetune(policy, demonstrations, HEADS, tmp_path / "out", SHORT.model_copy(update={"steps": 2}), dataset="demonstrations")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="found something else"):

@@ -77,3 +77,14 @@ def test_heads_are_chosen_by_what_replacing_them_costs(small_policy):
 def test_only_single_tokens_are_replaced(small_policy, demonstrations):
     with pytest.raises(UserError, match="found vlm:mean"):
         action_error_rise(small_policy, demonstrations, Read("vlm", "mean"), np.zeros((3, 8, 16)), np.ones((3, 8), bool))
+
+
+@needs_bridge
+def test_other_tasks_with_values_that_are_not_finite_are_refused_before_anything_is_read(small_policy, monkeypatch):
+    others = Dataset(BRIDGE)
+    arrays = others.arrays()
+    arrays.state[7, 2] = np.nan
+    monkeypatch.setattr(others, "arrays", lambda: arrays)
+    monkeypatch.setattr(others, "images", None)
+    with pytest.raises(UserError, match="not finite in 1 frames, the first in episode 0, frame 7"):
+        find_task_heads(small_policy, Dataset(BRIDGE), method="causal", others=others)

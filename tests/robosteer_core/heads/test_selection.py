@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from robosteer_core.errors import UserError
 from robosteer_core.heads import select
 from robosteer_core.heads.capture import capture
 from robosteer_core.heads.demonstrations import Demonstrations
+from robosteer_core.heads.score import chance_error
+from robosteer_core.heads.selection import pool_of
 
 
 def reference_errors(features, actions, episodes, ks, frames=None):
@@ -232,3 +235,17 @@ def test_twenty_demonstrations_are_scored_in_seconds():
     spent_s = time.process_time() - begin
     torch.set_num_threads(threads)
     assert spent_s < 5
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("k", [1, 3, 99])
+def test_the_error_of_a_head_that_says_nothing_is_that_of_all_draws_on_average(single, k):
+    """Oracle: every set of k frames of each frame's pool, one after another; of the single episode one frame has none."""
+    actions = np.random.default_rng(0).normal(size=(8, 2)) + 5
+    episodes = np.zeros(8, int) if single else np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    frames = np.array([0, 5, 10, 30, 38, 40, 44, 60]) if single else None
+    errors = []
+    for i in range(8):
+        pool = [j for j in range(8) if (abs(frames[j] - frames[i]) > 30 if single else episodes[j] != episodes[i])]
+        errors += [np.mean([((actions[list(drawn)].mean(0) - actions[i]) ** 2).mean() for drawn in combinations(pool, min(k, len(pool)))])] if pool else []
+    assert chance_error(actions, pool_of(episodes, frames), k) == pytest.approx(np.mean(errors), rel=1e-9)

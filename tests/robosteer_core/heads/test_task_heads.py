@@ -69,6 +69,7 @@ def test_two_runs_choose_the_same_heads(small_policy):
     (["--policy", "{tmp}"], "no policy in"),
     (["--keyframes", "aloha"], "keyframe rule"),
     (["--n-heads", "17"], "17 heads were asked for; the model has 16"),
+    (["--step", "4"], "takes 3 denoising steps; expected a step of 0 to 3; found 4"),
     (["--method", "guess"], "method: Input should be 'knn', 'greedy', "),
     (["--method", "causal", "--scored-part", "vlm:mean"], "causal mediation replaces expert:first_action or vlm:last_prefix; found vlm:mean"),
     (["--k", "241"], "those of episode number 0 have 240 others in all; record more demonstrations"),
@@ -105,8 +106,18 @@ def test_twenty_heads_by_default_and_eight_in_a_small_model(small_policy):
     assert default_count(real) == 20
 
 
-@pytest.mark.parametrize("content, words", [("{}", "no selection"), ("[1", "no selection"), ('{"heads": []}', "selects no head")])
+@pytest.mark.parametrize("content, words", [
+    ("{}", "no selection"), ("[1", "no selection"), ('{"heads": []}', "selects no head"),
+    ('{"heads": [["vlm", 0, 1.7]]}', "two whole numbers"), ('{"heads": [["vlm", 0, 1], ["vlm", 0, 1]]}', "different heads of one part"),
+    ('{"heads": [["vlm", 0, 1], ["expert", 0, 2]]}', "different heads of one part"),
+])  # fmt: skip
 def test_a_file_that_is_no_selection_is_refused(tmp_path, content, words):
     (tmp_path / "heads.json").write_text(content)
     with pytest.raises(UserError, match=words):
         read_heads(tmp_path / "heads.json")
+
+
+def test_a_picture_is_no_place_for_a_selection(tmp_path, capsys):
+    """Its own picture would be written over it."""
+    assert main(["heads", "select", "--capture", str(tmp_path), "--out", str(tmp_path / "heads.png")]) == 2
+    assert "--out is a file of JSON" in capsys.readouterr().err

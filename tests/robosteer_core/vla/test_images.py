@@ -44,6 +44,11 @@ def test_a_tall_image_is_framed_at_its_sides():
     assert not found[:, :4].any() and found[:, 4:].any(axis=(1, 2)).all()
 
 
+def test_openpi_frames_a_tall_image_at_both_its_sides():
+    square = resize(np.full((100, 50, 3), 9, np.uint8), 20, "openpi")
+    assert square.shape == (20, 20, 3) and (square[:, 5:15] == 9).all() and not square[:, :5].any() and not square[:, 15:].any()
+
+
 def test_openpi_shrinks_with_antialiasing_in_the_middle_of_black():
     found = resize(RANDOM, 16, "openpi")
     assert found.dtype == np.uint8 and not found[:2].any() and not found[14:].any()
