@@ -7,6 +7,8 @@ and impossible values are refused with the path of the key.
 from __future__ import annotations
 
 import logging
+import shlex
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -211,6 +213,12 @@ class Rig(Contract):
             raise ValueError("a camera of the simulated lab (serial lab:...) needs the section `lab`")
         return self
 
+    @cached_property
+    def given(self) -> str:
+        """How a command line names this rig: the file that it was read from, or the name of one in launch/. No part of the contract:
+        two rigs of one content are equal."""
+        return self.name
+
     def at_reduced_speed(self) -> Rig:
         """This rig with a limit of at most `REDUCED_SPEED_M_PER_S`."""
         speed = min(self.limits.max_speed_m_per_s, REDUCED_SPEED_M_PER_S)
@@ -248,7 +256,9 @@ def load_rig(rig: str | Path) -> Rig:
     if isinstance(content.get("arm"), dict) and "command_address" in content["arm"]:
         logger.warning("%s: arm.command_address is not read any more, the arm is commanded through its node: delete that line", path)
     try:
-        return Rig.model_validate(content)
+        found = Rig.model_validate(content)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'rig'}: {e['msg']} (found {e['input']!r:.60})" for e in error.errors()]
         raise UserError(f"{path} is not a valid rig:\n" + "\n".join(lines)) from error
+    found.__dict__["given"] = shlex.quote(str(rig))  # what is cached: of an instance that cannot be changed nothing else can be set
+    return found

@@ -42,5 +42,5 @@ class ArmConsole:
         """Call the service `arm/<name>`; what it says."""
         client = self._node.create_client(std_srvs.srv.Trigger, f"arm/{name}")
         if not client.wait_for_service(FOUND_WITHIN_S):
-            raise UserError(f"no arm node answers at {client.service_name}; start one with `robosteer up {self._rig.name} --only arm`")
+            raise UserError(f"no arm node answers at {client.service_name}; start one with `robosteer up {self._rig.given} --only arm`")
         return trigger(client, ANSWERED_WITHIN_S)

@@ -25,7 +25,7 @@ class TeleopLink:
 
     def __init__(self, rig: Rig) -> None:
         self._link = LineClient(
-            rig.teleop_address, "recorder", f"start it with `robosteer record --rig {rig.name}` before the device"
+            rig.teleop_address, "recorder", f"start it with `robosteer record --rig {rig.given}` before the device"
         )
 
     def publish(

@@ -209,7 +209,7 @@ class GraphArm:
             if not client.wait_for_service(max(0.0, deadline - time.monotonic())):
                 raise UserError(
                     f"no arm node answers at {client.service_name}; start it with `robosteer up "
-                    f"{self._rig.name}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.name} -p autostart:=true`"
+                    f"{self._rig.given}` or `python -m robosteer_ros.nodes.arm --ros-args -p rig:={self._rig.given} -p autostart:=true`"
                 )
         with self._news:
             if not self._news.wait_for(lambda: self._recent.newest is not None, max(0.0, deadline - time.monotonic())):

@@ -38,6 +38,14 @@ def test_lab_rig_is_found_by_name_and_by_file(load):
     assert load_rig("lab") == load()
 
 
+def test_a_rig_knows_what_a_command_line_calls_it_whatever_its_own_name_is(tmp_path):
+    assert load_rig("lab").given == "lab"
+    copied = tmp_path / "my cell.yaml"
+    copied.write_text((RIGS_FOLDER / "lab.yaml").read_text())
+    assert load_rig(copied).at_reduced_speed().given == f"'{copied}'"
+    assert load_rig(copied) == load_rig("lab") and load_rig(copied).model_dump() == load_rig("lab").model_dump()
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [

@@ -210,7 +210,7 @@ class ArmController:
             elif self._journal.mode == "fault":
                 raise UserError(
                     f"the arm is in fault ({self._journal.error}): look why, then recover it before it may {request.name}: "
-                    f"`robosteer arm recover --rig {self._rig.name}`"
+                    f"`robosteer arm recover --rig {self._rig.given}`"
                 )
             elif request.name == "start":
                 self._track(request)

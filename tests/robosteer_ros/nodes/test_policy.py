@@ -339,7 +339,7 @@ def test_a_run_that_is_stopped_while_its_policy_loads_does_not_begin(graph, lab,
     ("reflex", {"error": "cartesian_reflex"}, "cartesian_reflex"),
     ("camera_stop", {"camera": "front", "seconds": 1000.0}, "no frame captured at"),
 ])  # fmt: skip
-def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, kind, given, words):
+def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, rig_file, kind, given, words):
     peers = graph(instruction=TASK, seconds=30.0)
     lab.reset(TASK, 0, hold=True)
     assert peers.call("start")[0]
@@ -351,7 +351,7 @@ def test_what_breaks_ends_the_run_in_words_and_the_next_one_works(graph, lab, ki
     lab.clear()
     if kind == "reflex":
         success, refusal = peers.call("start")
-        assert not success and "recover it before it may start" in refusal
+        assert not success and f"recover it before it may start: `robosteer arm recover --rig {rig_file}`" in refusal
         arm.recover()
     lab.reset(TASK, 1, hold=True)
     peers.node.set_parameters([ros.Parameter("seconds", value=0.5)])
