@@ -11,7 +11,7 @@ from robosteer_core.errors import UserError
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
 from robosteer_ros.hardware.sockets import listener, owner
-from robosteer_ros.ros.network import RANGE, RANGES
+from robosteer_ros.ros.network import RANGE, RANGES, networks
 
 BUFFER_BYTES = 4_000_000
 """A receive buffer that holds a few images; Cyclone DDS asks for so much."""
@@ -69,6 +69,8 @@ def where(rig: Rig) -> Finding:
     heard, who = told or RANGES[rig.network], f"as {RANGE} says" if told else f"as the rig says: `network: {rig.network}`"
     if heard not in RANGES.values():
         return warn("DDS network", f"{RANGE}={heard}", f"export {RANGE}={' or '.join(RANGES.values())}, or unset it")
+    if heard == RANGES["subnet"] and not networks():
+        return warn("DDS network", f"this machine is in no network, {who}", "connect it; till then its graph is heard on it alone")
     return ok("DDS network", f"{'loopback: nothing leaves this machine' if heard == RANGES['loopback'] else 'all that it reaches'}, {who}")
 
 

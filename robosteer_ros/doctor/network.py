@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robosteer_core.rig import Rig
 from robosteer_ros.doctor.finding import Finding, fail, ok, warn
+from robosteer_ros.ros.network import address_of
 
 PINGS, PERIOD_S, PAYLOAD, PATIENCE_S = 500, 2e-3, 1200, 0.1
 """Franka's own test of a network sends packets of 1200 bytes."""
@@ -39,7 +40,7 @@ def interface(address: str) -> Finding:
         local = probe.getsockname()[0]
     if local.startswith("127."):
         return ok("network", f"{address} is this machine")
-    name = next((name for _, name in socket.if_nameindex() if _address_of(name) == local), None)
+    name = next((name for _, name in socket.if_nameindex() if address_of(name) == local), None)
     if name is None:
         return warn("network", f"{address} by {local}, whose interface is not known", "look at `ip addr`")
     device = Path("/sys/class/net") / name
@@ -119,17 +120,6 @@ def _echo_request(number: int, mark: bytes) -> bytes:
 def _read_echo(packet: bytes) -> tuple[int, int, bytes]:
     """Type (0: an answer), number and mark."""
     return packet[0], int.from_bytes(packet[6:8], "big"), packet[8:16]
-
-
-def _address_of(name: str) -> str | None:
-    import fcntl
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
-        except OSError:
-            return None
-    return socket.inet_ntoa(answer[20:24])
 
 
 def _through_gateway(address: str) -> bool:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
+import socket
+import struct
 from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
 from robosteer_core.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 LOOPBACK = ("lo", "127.0.0.1")
 RANGE, CONFIGURATION = "ROS_AUTOMATIC_DISCOVERY_RANGE", "CYCLONEDDS_URI"
 #: What a rig says of its network, in ROS's words.
 RANGES = {"loopback": "LOCALHOST", "subnet": "SUBNET"}
+#: netdevice(7): flags and address of an interface, and the flag that it is up.
+_SIOCGIF, _UP = (0x8913, 0x8915), 1
 
 
 def keep_to(network: str) -> None:
@@ -27,7 +35,25 @@ def configuration() -> str:
     found = os.environ.get(RANGE) or RANGES["loopback"]
     if found not in RANGES.values():
         raise UserError(f"{RANGE} is {' or '.join(RANGES.values())} here, found {found!r}; {CONFIGURATION} may say more")
+    if found == RANGES["subnet"] and not networks():
+        logger.warning("this machine is in no network: the graph is heard on it alone; start the graph again when it is in one")
+        found = RANGES["loopback"]
     return cyclonedds_uri() if found == RANGES["loopback"] else cyclonedds_uri(None)
+
+
+def networks() -> list[str]:
+    """Names of the interfaces that Cyclone DDS may choose beside loopback: they are up, and have an address of IPv4."""
+    return [name for _, name in socket.if_nameindex() if (address := address_of(name)) and not address.startswith("127.")]
+
+
+def address_of(name: str) -> str | None:
+    """The address of IPv4 of an interface that is up, None where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            flags, answer = (fcntl.ioctl(probe.fileno(), number, struct.pack("256s", name.encode()[:15])) for number in _SIOCGIF)
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24]) if flags[16] & _UP else None
 
 
 def cyclonedds_uri(interface: str | None = "lo", peers: Sequence[str] = ("127.0.0.1",)) -> str:

@@ -1,6 +1,7 @@
 """The backend without ROS: which one is chosen, what it tells real ROS 2 on the wire, and where it refuses."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -183,6 +184,33 @@ def test_who_is_heard_in_the_network_is_heard_on_its_own_machine_too(node, start
             time.sleep(0.05)
 
 
+IN_NO_NETWORK = """
+import fcntl, socket, struct
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as lo:
+    fcntl.ioctl(lo.fileno(), 0x8914, struct.pack("16sh22x", b"lo", 1))  # SIOCSIFFLAGS: up
+from robosteer_core.rig import load_rig
+from robosteer_ros import ros
+from robosteer_ros.doctor import graph
+print(graph.where(load_rig("lab").model_copy(update={"network": "subnet"})))
+ros.init(args=["test"], network="subnet")
+print(ros.create_node("alone").get_node_names())
+"""
+
+
+@needs_dds
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode != 0,
+    reason="we may not make a machine without a network here",
+)
+def test_a_graph_for_the_network_is_on_its_own_machine_alone_where_that_is_in_none():
+    environment = {name: value for name, value in os.environ.items() if name not in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "CYCLONEDDS_URI")}
+    words = ["unshare", "-rn", sys.executable, "-c", IN_NO_NETWORK]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "Level.WARN" in ended.stdout and "this machine is in no network, as the rig says" in ended.stdout
+    assert "['alone']" in ended.stdout and "this machine is in no network: the graph is heard on it alone" in ended.stderr
+
+
 @needs_dds
 def test_how_far_the_graph_is_heard_is_told_by_the_rig_unless_the_environment_does(monkeypatch):
     from robosteer_ros.ros import network
@@ -191,7 +219,8 @@ def test_how_far_the_graph_is_heard_is_told_by_the_rig_unless_the_environment_do
         monkeypatch.delenv(name, raising=False)
     assert network.configuration() == network.cyclonedds_uri()
     network.keep_to("subnet")
-    assert network.configuration() == network.cyclonedds_uri(None) and "autodetermine" in network.configuration()
+    assert network.configuration() == network.cyclonedds_uri(None if network.networks() else "lo")
+    assert "autodetermine" in network.cyclonedds_uri(None)
     network.keep_to("loopback")
     assert os.environ[network.RANGE] == "SUBNET", "what the environment says counts"
     monkeypatch.setenv(network.RANGE, "FAR")
