@@ -127,7 +127,7 @@ def load_board(path: Path | None) -> Board:
     if path is None:
         return Board()
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_bytes())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the board {path}: {error}; write it with: robosteer calibrate board") from error
     if not isinstance(content, dict):

@@ -126,7 +126,7 @@ def frames(arm_model: str, camera_name: str, mount: str) -> tuple[str, str, str]
 def read_calibration(path: Path) -> CameraCalibration:
     """Raises UserError where the file is missing or is no calibration."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_bytes())
     except OSError as error:
         raise UserError(
             f"cannot read the calibration {path}: {error.strerror}; make one: robosteer calibrate hand-eye"

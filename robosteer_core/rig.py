@@ -248,7 +248,7 @@ def load_rig(rig: str | Path) -> Rig:
         known = ", ".join(sorted(file.stem for file in RIGS_FOLDER.glob("*.yaml"))) or "none"
         raise UserError(f"no rig file {path}; give a YAML file or one of the known rigs: {known}")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):

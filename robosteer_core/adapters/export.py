@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from robosteer_core.adapters.store import CONFIG, PREFIX, WEIGHTS, apply_adapter, read_record, read_weights
 from robosteer_core.errors import UserError
 from robosteer_core.files import require_writable, written_folder
+from robosteer_core.vla.checkpoint import read_json
 from robosteer_core.vla.policy import Policy
 
 LAYOUTS = ("peft", "lerobot")
@@ -47,7 +48,7 @@ def export_adapter(adapter: Path | str, policy: Policy, out: Path | str, layout:
     if not record.heads:
         raise UserError(f"{adapter} trains no heads: it is the base itself, and there is nothing to export")
     apply_adapter(policy, adapter)
-    weights, config = read_weights(adapter / WEIGHTS), json.loads((adapter / CONFIG).read_text())
+    weights, config = read_weights(adapter / WEIGHTS), read_json(adapter / CONFIG)
     if layout == "lerobot":
         weights = {PREFIX + lerobot_path(policy.family, key.removeprefix(PREFIX)): value for key, value in weights.items()}
         for key in ("target_modules", "modules_to_save"):

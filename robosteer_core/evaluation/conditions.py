@@ -27,7 +27,7 @@ def load_conditions(path: Path, catalogue: Catalogue) -> Plan:
     if not path.is_file():
         raise UserError(f"no file of conditions at {path}; expected a YAML list of name, policy, adapter, images, device, task, variation")
     try:
-        conditions = TypeAdapter(list[Condition]).validate_python(yaml.safe_load(path.read_text()))
+        conditions = TypeAdapter(list[Condition]).validate_python(yaml.safe_load(path.read_bytes()))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     except ValidationError as error:

@@ -31,7 +31,7 @@ def parse_heads(option: str, policy: Policy, n_heads: int | None = None) -> tupl
     if kind == "layers":
         return _whole_layers(seed, eligible), None
     if kind == "random":
-        if not seed.isdigit():
+        if not seed.isdecimal():
             raise UserError(f"expected random:SEED with a whole number as seed; found {option!r}")
         count = n_heads or default_count(sites)
         if count > len(eligible):
@@ -40,12 +40,12 @@ def parse_heads(option: str, policy: Policy, n_heads: int | None = None) -> tupl
         return [eligible[index] for index in sorted(chosen.tolist())], None
     heads, record = read_heads(Path(option))
     require_trainable(sites, heads)
-    made_on = record.get("policy_sha256")
+    made_on = record.get("policy_sha256", record.get("base_sha256"))  # the latter in the `heads.json` of an adapter
     if made_on is not None:
         base, sha256 = base_of(policy)
         if made_on != sha256:
             raise UserError(
-                f"the heads in {option} were selected on the policy {record.get('policy')} (weights {made_on[:12]}); the one to train is "
+                f"the heads in {option} were selected on the policy {record.get('policy', record.get('base'))} (weights {made_on[:12]}); the one to train is "
                 f"{base} (weights {sha256[:12]}); select heads on this one, or train that one"
             )
     return heads, record.get("scored_part")
@@ -63,6 +63,6 @@ def require_trainable(sites: Sites, heads: Iterable[Head]) -> None:
 def _whole_layers(option: str, eligible: list[Head]) -> list[Head]:
     known = {head.layer for head in eligible}
     numbers = option.split(",")
-    if not all(number.isdigit() and int(number) in known for number in numbers):
+    if not all(number.isdecimal() and int(number) in known for number in numbers):
         raise UserError(f"expected layers:N,N,... with layers whose heads reach the action, {min(known)} to {max(known)}; found {option!r}")
     return [head for head in eligible if head.layer in set(map(int, numbers))]

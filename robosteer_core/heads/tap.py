@@ -15,7 +15,6 @@ from torch import nn
 from robosteer_core.errors import UserError
 from robosteer_core.vla.sites import Sites
 
-TOKENS = ("first_action", "last_prefix", "mean")
 #: Which tokens each part has; the first one is read by default.
 TOKENS_OF_PART = {"vision": ("mean",), "vlm": ("last_prefix", "mean"), "expert": ("first_action", "mean")}
 FEED_FORWARD = "ffn"

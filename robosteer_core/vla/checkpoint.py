@@ -99,7 +99,7 @@ def _fingerprint(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -
 def read_json(path: Path) -> dict[str, Any]:
     """Raises UserError where the file is missing or no JSON object."""
     if not path.is_file():
-        raise UserError(f"the policy in {path.parent} lacks {path.name}")
+        raise UserError(f"{path.parent} lacks {path.name}; copy it again")
     try:
         content = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -116,7 +116,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not (folder / INDEX_FILE).is_file():
         raise UserError(f"the policy in {folder} lacks {WEIGHTS_FILE}")
     names = read_json(folder / INDEX_FILE).get("weight_map")
-    if not isinstance(names, dict) or not names:
+    if not isinstance(names, dict) or {*map(type, names.values())} != {str}:
         raise UserError(f"{folder / INDEX_FILE} names no weights; copy it again")
     paths = [folder / name for name in sorted(set(names.values()))]
     for path in paths:

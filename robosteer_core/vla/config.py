@@ -113,7 +113,7 @@ class PolicyConfig(BaseModel):
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     action_hz: float
-    instruction_tokens: int
+    instruction_tokens: int = Field(ge=2)
     flow_steps: int = Field(ge=1)
     state: Statistics
     action: Statistics

@@ -51,6 +51,13 @@ class Pi0Policy(PaliGemmaPolicy):
         self.model.save_pretrained(folder)
 
 
+def _described(folder: Path) -> PI0Config:
+    try:
+        return PI0Config.from_pretrained(folder)
+    except Exception as error:  # of several kinds, one of them huggingface_hub's own
+        raise UserError(f"{folder / MODEL_FILE} does not describe a pi0: {error}") from error
+
+
 def load(folder: Path, config: PolicyConfig, dtype: torch.dtype = torch.float32) -> Pi0Policy:
     """Read a checkpoint of ours, of lerobot or of openpi. Raises UserError where it is missing something or does not fit."""
     said = read_json(folder / MODEL_FILE)
@@ -63,7 +70,7 @@ def load(folder: Path, config: PolicyConfig, dtype: torch.dtype = torch.float32)
             if f"{name}.{kind}" in tensors:
                 tensors[f"embed_action_time.{name}.{kind}"] = tensors.pop(f"{name}.{kind}")
     # The configuration that transformers wrote says everything; the others leave the sizes to be seen from the weights.
-    found = PI0Config.from_pretrained(folder) if "dit_config" in said else config_of(tensors, said, folder)
+    found = _described(folder) if "dit_config" in said else config_of(tensors, said, folder)
     with empty(dtype):
         model = PI0ForConditionalGeneration(found)
     put_tensors(model, tensors, folder, optional=frozenset({EXPERT_EMBEDDINGS}))

@@ -12,8 +12,6 @@ import numpy as np
 
 from robosteer_core.errors import UserError
 
-PARTS = ("vision", "vlm", "expert")
-
 
 class Head(NamedTuple):
     part: str

@@ -155,10 +155,12 @@ def test_unknown_rig_lists_those_there_are():
         load_rig("moon_base")
 
 
-@pytest.mark.parametrize(("text", "named"), [("a: [1", "not valid YAML"), ("- 1\n- 2\n", "found list"), ("", "found NoneType")])
+@pytest.mark.parametrize(("text", "named"), [
+    ("a: [1", "not valid YAML"), ("a: \xff", "not valid YAML"), ("- 1\n- 2\n", "found list"), ("", "found NoneType"),
+])  # fmt: skip
 def test_file_that_is_no_rig_is_refused(tmp_path, text, named):
     file = tmp_path / "rig.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=named) as caught:
         load_rig(file)
     assert str(file) in str(caught.value)

@@ -270,6 +270,9 @@ def test_all_in_a_file_of_conditions_is_what_it_is_on_the_command_line(tmp_path)
     (tmp_path / "conditions.yaml").write_text("[{name: one, policy: scripted, task: sing}]")
     with pytest.raises(UserError, match="unknown task 'sing'"):
         load_conditions(tmp_path / "conditions.yaml", catalogue)
+    (tmp_path / "conditions.yaml").write_bytes(b"- \xff")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_conditions(tmp_path / "conditions.yaml", catalogue)
 
 
 def test_the_list_is_in_its_file_whole_or_not_at_all(tried, tmp_path):

@@ -53,6 +53,13 @@ def test_merge_writes_a_checkpoint_in_which_only_what_was_trained_differs(base, 
         assert ("q_proj" in name or "o_proj" in name) and np.flatnonzero(found.numpy()).tolist() == rows[layer]
 
 
+@pytest.mark.parametrize("content, words", [('{"r": ', "adapter_config.json is no JSON"), (None, "lacks adapter_config.json; copy it again")])
+def test_an_adapter_whose_configuration_is_cut_short_is_not_exported(adapter, tmp_path, capsys, content, words):
+    (adapter / "adapter_config.json").unlink() if content is None else (adapter / "adapter_config.json").write_text(content)
+    assert main(["adapter", "export", "--adapter", str(adapter), "--out", str(tmp_path / "plain")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "plain").exists()
+
+
 def test_a_plain_export_is_two_files_that_peft_reads(base, adapter, tmp_path):
     assert main(["adapter", "export", "--adapter", str(adapter), "--out", str(tmp_path / "plain")]) == 0
     assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]

@@ -156,9 +156,11 @@ def test_a_selection_for_a_larger_model_is_refused(small_policy, tmp_path):
         parse_heads(str(tmp_path / "heads.json"), small_policy)
 
 
-def test_a_selection_made_on_another_policy_is_refused_naming_both(base, tmp_path):
+@pytest.mark.parametrize("of_selection, sha256", [("policy", "policy_sha256"), ("base", "base_sha256")])
+def test_a_selection_made_on_another_policy_is_refused_naming_both(base, tmp_path, of_selection, sha256):
+    """A selection's file, and an adapter's."""
     one = load_policy(base)
-    made_on = {"policy": str(base), "policy_sha256": fingerprint(base)}
+    made_on = {of_selection: str(base), sha256: fingerprint(base)}
     (tmp_path / "heads.json").write_text(json.dumps({"heads": [["vlm", 0, 1]], "scored_part": "expert"} | made_on))
     assert parse_heads(str(tmp_path / "heads.json"), one) == ([Head("vlm", 0, 1)], "expert")
     with torch.no_grad():

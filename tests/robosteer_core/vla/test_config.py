@@ -27,7 +27,7 @@ def test_what_seldom_leaves_one_value_stays_within_its_bounds():
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"flow_steps": 0}, "flow_steps"), ({"action": {"mean": [0.0] * 7, "std": [1.0] * 6}}, "the 7 action dimensions; found 6 and 7"),
+    ({"flow_steps": 0}, "flow_steps"), ({"instruction_tokens": 1}, "instruction_tokens"), ({"action": {"mean": [0.0] * 7, "std": [1.0] * 6}}, "the 7 action dimensions; found 6 and 7"),
     (b"\xff\xfe\x00", "does not describe a policy"),
 ])  # fmt: skip
 def test_a_description_that_cannot_be_used_is_refused(small_policy, tmp_path, change, words):

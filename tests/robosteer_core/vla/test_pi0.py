@@ -77,13 +77,20 @@ def test_images_of_no_known_camera_are_refused(small_policy):
 
 @pytest.mark.parametrize("damage, words", [
     ("truncate", "model.safetensors"), ("remove model.safetensors", "model.safetensors"), ("remove policy.json", "no policy in"),
-    ("remove tokenizer.json", "tokenizer.json"),
+    ("remove tokenizer.json", "tokenizer.json"), ("write config.json", "config.json does not describe a pi0: .*'chunk_size'"),
+    ("write model.safetensors.index.json", "index.json names no weights"),
 ])  # fmt: skip
 def test_a_damaged_checkpoint_is_refused_by_name(small_policy, tmp_path, damage, words):
     small_policy.save(tmp_path / "base")
     if damage == "truncate":
         weights = tmp_path / "base" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "write config.json":
+        config = tmp_path / "base" / "config.json"
+        config.write_text(config.read_text().replace('"chunk_size": 8', '"chunk_size": "eight"'))
+    elif damage == "write model.safetensors.index.json":
+        (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "one.safetensors")
+        (tmp_path / "base" / "model.safetensors.index.json").write_text('{"weight_map": {"weight": 5}}')
     else:
         (tmp_path / "base" / damage.split()[1]).unlink()
     with pytest.raises(UserError, match=words):

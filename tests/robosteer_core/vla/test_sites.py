@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from robosteer_core.errors import UserError
-from robosteer_core.vla.sites import PARTS, Head
+from robosteer_core.vla.sites import Head
+
+PARTS = ("vision", "vlm", "expert")
 
 
 def test_every_site_names_projections_of_the_size_it_states(small_policy):
