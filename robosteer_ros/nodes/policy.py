@@ -22,8 +22,8 @@ from robosteer_ros.ros import Parameter, ReentrantCallbackGroup, diagnostic_msgs
 #: Wall seconds: between two words on `policy/status` of a run; for a run to begin, and to end.
 STATUS_PERIOD_S, BEGIN_TIMEOUT_S, END_TIMEOUT_S = 0.2, 20.0, 20.0
 
+_LOADED_WITH = "; taken when the node is configured, and when a run starts; not to be set during a run"
 _STARTED_WITH = "; taken when a run starts; not to be set during a run"
-_LOADED_WITH = _STARTED_WITH.replace("when", "when the node is configured, and when", 1)
 _Level = diagnostic_msgs.msg.DiagnosticStatus
 
 
@@ -32,7 +32,8 @@ class PolicyNode(RigNode):
 
     A run ends by `policy/stop`, after `seconds`, and by whatever goes wrong, which `policy/status` tells in words: the arm
     holds, and is released. Nothing but `policy/start` begins the next. An instruction that comes while it runs is what the
-    policy is asked at its next decision; no other parameter can be set meanwhile.
+    policy is asked at its next decision; no other parameter can be set meanwhile. Who sets its own name as `owner`, too, has the
+    other parameters for itself, as long as it is on the graph: what it starts is what it has set.
     """
 
     PARAMETERS = RigNode.PARAMETERS | {

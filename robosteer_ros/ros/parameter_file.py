@@ -63,9 +63,7 @@ def matches(pattern: str, node: str) -> bool:
     return re.fullmatch(expression, node) is not None
 
 
-def require_names(
-    path: Path | str, nodes: Mapping[str, Collection[str]], others: Callable[[], Collection[str]] = frozenset
-) -> bool:
+def require_names(path: Path | str, nodes: Mapping[str, Collection[str]], others: Callable[[], Collection[str]] = frozenset) -> bool:
     """Whether anything in the file is meant for one of `nodes` (full name, names of its parameters). Raises UserError for what such a
     node does not have.
 
@@ -75,13 +73,15 @@ def require_names(
     wrong, any_meant = [], False
     for pattern, name, _ in read(path):
         meant = [names for node, names in nodes.items() if matches(pattern, node)]
-        any_meant = any_meant or bool(meant)
-        known = set(_EVERYWHERE).union(*meant)
-        if not meant or name in known or name.startswith(_EVERYWHERE_BELOW) or "*" in pattern and name in (known := known | set(others())):
+        if not meant:
             continue
-        near = get_close_matches(name, known, 1)
-        advice = f"did you mean {near[0]!r}? Expected" if near else "expected"
-        wrong.append(f"{path}: {pattern} has no parameter {name!r}; {advice} one of {', '.join(sorted(known))}")
+        any_meant, known = True, set(_EVERYWHERE).union(*meant)
+        if "*" in pattern and name not in known:
+            known |= set(others())
+        if name not in known and not name.startswith(_EVERYWHERE_BELOW):
+            near = get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]!r}? Expected" if near else "expected"
+            wrong.append(f"{path}: {pattern} has no parameter {name!r}; {advice} one of {', '.join(sorted(known))}")
     if wrong:
         raise UserError("\n".join(wrong))
     return any_meant
