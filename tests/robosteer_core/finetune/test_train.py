@@ -80,6 +80,15 @@ def test_a_finished_run_is_not_repeated(base, demonstrations, tmp_path):
     assert second == json.loads(json.dumps(first))
 
 
+def test_a_run_of_before_which_did_not_tell_its_statistics_is_known(base, demonstrations, tmp_path):
+    _, first = train(base, demonstrations, tmp_path / "out")
+    path = tmp_path / "out" / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["statistics_sha256"]
+    path.write_text(json.dumps(settings))
+    assert train(base, demonstrations, tmp_path / "out", progress=Dies(0))[1] == json.loads(json.dumps(first))
+
+
 def test_a_run_killed_before_its_last_state_is_removed_leaves_none(base, demonstrations, tmp_path):
     train(base, demonstrations, tmp_path / "out")
     (tmp_path / "out" / "training.pt").write_bytes(b"of a run killed here")
