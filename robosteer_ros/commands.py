@@ -22,18 +22,19 @@ def arm(
         ..., help="status, stop, home and recover ask the arm's node: how it is, come to rest, go home slowly, go on after "
         "somebody has looked why it stopped; unlock, lock and activate-fci ask the robot's Desk for its brakes and for the FCI"
     ),
-    rig: str = typer.Option(..., help="rig: a YAML file, or the name of one in launch/ (lab)"),
+    rig: str = typer.Option("", help="rig: a YAML file, or the name of one in launch/ (lab); status and stop need none"),
     namespace: str = typer.Option("", help="namespace of the arm's node"),
 ) -> None:  # fmt: skip
     """Ask the arm of a rig, which its node holds (`robosteer up RIG --only arm` is the node alone)."""
     import json
 
-    from robosteer_core.rig import load_rig
-
-    config = load_rig(rig)
+    if not rig and action not in (ArmAction.STATUS, ArmAction.STOP):
+        raise UserError(f"{action.value}: say of which rig the arm is: --rig RIG")
     if action in (ArmAction.UNLOCK, ArmAction.LOCK, ArmAction.ACTIVATE_FCI):
+        from robosteer_core.rig import load_rig
         from robosteer_ros.hardware.arm import desk
 
+        config = load_rig(rig)
         try:
             who = desk.credentials()
         except UserError:
@@ -42,12 +43,14 @@ def arm(
         return
     from robosteer_ros.arm_console import ArmConsole
 
-    with ArmConsole(config, namespace) as asked:
+    with ArmConsole(rig, namespace) as asked:
         if action is ArmAction.STATUS:
             typer.echo(json.dumps(asked.status(), indent=2))
-        else:
-            asked.ask(action.value)
-            typer.echo(f"arm of rig {rig}: {asked.status()['mode']}")
+            return
+        if action is not ArmAction.STOP:  # a stop is nobody's wrong arm
+            asked.require_rig()
+        asked.ask(action.value)
+        typer.echo(f"arm{f' of rig {rig}' if rig else ''}: {asked.status()['mode']}")
 
 
 def record(

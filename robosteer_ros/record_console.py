@@ -17,6 +17,7 @@ from rich.console import Console as Terminal
 from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import require_recordable
 from robosteer_core.errors import UserError, settings
+from robosteer_core.files import require_writable
 from robosteer_core.rig import Rig, load_rig
 from robosteer_ros import ros
 from robosteer_ros.bringup import GraphSettings
@@ -25,12 +26,12 @@ from robosteer_ros.graph.participant import call, parameters, require_rig, spinn
 from robosteer_ros.graph.qos import EVERY_LATCHED
 from robosteer_ros.hardware.teleop.devices import open_device, require_device
 from robosteer_ros.hardware.teleop.keys import Keys
+from robosteer_ros.interrupts import SIGNALS, signals_to
 from robosteer_ros.nodes.rig_node import THREADS
 from robosteer_ros.ros import Parameter, diagnostic_msgs, rcl_interfaces, std_srvs
 from robosteer_ros.steering import RecordingStatus
 from robosteer_ros.up import RunningGraph, bring_up
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVICE_TIMEOUT_S, FINISH_TIMEOUT_S = 150.0, 10.0
 DISCOVERY_TIMEOUT_S = 10.0
 #: A recorder that has opened the session tells of it within this time.
@@ -143,8 +144,7 @@ def record(
     with ExitStack() as ending:
         ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=rig.network)
         ending.callback(ros.try_shutdown)
-        for number in SIGNALS:
-            ending.callback(signal.signal, number, signal.signal(number, _interrupt))
+        ending.enter_context(signals_to(_interrupt))
         name = f"robosteer_record_{uuid4().hex[:8]}"
         node = ros.create_node(name, namespace=namespace or None, start_parameter_services=False)
         ending.enter_context(spinning(node))
@@ -157,6 +157,8 @@ def record(
                 found = _running_device(node, rig_name, device)
             else:
                 open_device(device or "remote", rig).close()
+            if "recorder" not in running:  # one that runs may do so on another machine
+                require_writable(dataset)
 
         going_down = terminal.status("going down")
         ending.callback(going_down.stop)

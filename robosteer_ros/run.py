@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ import typer
 
 from robosteer_core.errors import UserError
 from robosteer_core.runtime.json_lines import Refused
+from robosteer_ros.interrupts import signals_to
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 #: Wall seconds between two lines where there is no terminal.
 LINE_PERIOD_S = 2.0
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
     console = Console(stderr=True)
     try:
         with ExitStack() as ending:
-            ending.enter_context(_interrupts())
+            ending.enter_context(signals_to(signal.default_int_handler))
             ros.init(args=["--ros-args", "--log-level", "warn"], signal_handler_options=ros.SignalHandlerOptions.NO, network=config.network)
             ending.callback(ros.try_shutdown)
             name = f"robosteer_run_{uuid4().hex[:8]}"  # nobody else's, before or after: the run is prepared for it
@@ -115,22 +115,24 @@ def _run(asked: PolicyConsole, console: Console, scene: LabLink | None, log: Run
     try:
         with console.status("the run begins"):  # which loads the policy where it is another
             number = asked.start()
+        tell({})  # from here on there is something to look at afterwards
         with _Shown(console) as shown:
             status = asked.follow(number, lambda status: _until_done(asked, scene, status, shown))
-    except KeyboardInterrupt:
-        with _deaf():  # whoever asks twice must not leave the arm to its watchdog
-            console.print("stopping")
-            said = asked.stop()
-            console.print(f"the arm has {said}" if number is not None else said)
-            if number is not None:
-                tell(asked.follow(number, lambda status: None))
-        raise
     except UserError as error:
         if number is not None:
             tell(asked.status, outcome="failed", error=str(error))
         elif not isinstance(error, Refused):  # whoever does not answer must not begin later, with nobody there
             with suppress(UserError):
                 asked.stop()
+        raise
+    except BaseException:  # Ctrl-C, most of all
+        with _deaf():  # whoever asks twice must not leave the arm to its watchdog
+            with suppress(OSError):  # of a terminal whose end is not yet heard of
+                console.print("stopping")
+            said = asked.stop()
+            console.print(f"the arm has {said}" if number is not None else said)
+            if number is not None:
+                tell(asked.follow(number, lambda status: None))
         raise
     tell(status)
     if status["outcome"] == "failed":
@@ -226,21 +228,5 @@ def table(status: dict[str, str]) -> Table:
     return shown
 
 
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """SIGTERM is KeyboardInterrupt too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _deaf() -> AbstractContextManager[None]:
+    return signals_to(lambda *_: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robosteer_core.errors import UserError
+from robosteer_ros.interrupts import signals_to
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +28,6 @@ DISCOVERY_S = 0.5
 """The nodes that run are known when nothing new was found for this time."""
 BESIDE_S = 1.5
 """The same where there are such nodes, probably: one that is overlooked is started twice."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURS = {"active": "green", "given up": "red", "silent": "red", "ended": "dim"}
 
 
@@ -162,13 +161,16 @@ def up(
     from robosteer_ros import ros
     from robosteer_ros.bringup import GraphSettings, processes_of, require_policy_of
 
-    began_s, console, graph = time.monotonic(), Console(), None
+    began_s, console, graph, asked = time.monotonic(), Console(), None, False
     say = partial(console.print, soft_wrap=True, highlight=False)
 
     def interrupt(*_: object) -> None:
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: graph and graph.supervisor.hurry())
-        raise KeyboardInterrupt
+        nonlocal asked
+        if not asked:
+            asked = True
+            raise KeyboardInterrupt
+        if graph:
+            graph.supervisor.hurry()
 
     given = settings(
         GraphSettings, rig=rig, policy=policy, adapter=adapter, device=device, only=only, namespace=namespace, params_file=params_file,
@@ -183,11 +185,10 @@ def up(
     level = "fatal" if console.is_terminal else "info"
     network = load_rig(rig).network
     ros.init(args=["--ros-args", "--log-level", level], signal_handler_options=ros.SignalHandlerOptions.NO, network=network)
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
     try:
         say(f"starting the graph of rig {rig}; what its processes print is in {logs}")
-        with bring_up(given, say) as graph:
+        with signals_to(interrupt), console.status("coming up") as coming_up, bring_up(given, say) as graph:
+            coming_up.stop()  # the table goes on
             supervisor, told = graph.supervisor, False
             try:
                 with Live(console=console, auto_refresh=False) as live:

@@ -128,6 +128,7 @@ def demonstrations(tmp_path):
     (("--device", "nosuch"), "no teleoperation device 'nosuch'; there are: remote, keyboard"),
     (("--device", "keyboard"), "the keyboard needs a terminal"),
     (("--dataset", "demonstrations"), "fps: 10 in the dataset, 15 in the rig"),
+    (("--dataset", "/proc/new"), "the folder /proc/new cannot be written"),
 ])  # fmt: skip
 def test_what_cannot_be_recorded_is_refused_before_anything_starts(demonstrations, tmp_path, words, refusal):
     command = [sys.executable, "-m", "robosteer_core.cli", "record", "--task", TASK, "--dataset", "new", "--logs", "logs", *words]

@@ -1,9 +1,13 @@
 """`robosteer run` as its user types it: alone, and beside a graph that runs."""
 
+import fcntl
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -34,10 +38,12 @@ def run(rig_file, folder):
     """A function that begins `robosteer run` with these words; its output is what `communicate` gives."""
     running = []
 
-    def begin(*words):
+    def begin(*words, terminal=None, take=None):
         command = [*ROBOSTEER, "run", "--rig", str(rig_file), "--logs", str(folder / "logs"), *words]
-        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder))
-        return running[-1]
+        on_terminal = dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True, "preexec_fn": take}
+        process = subprocess.Popen(command, **on_terminal if terminal else {"stderr": subprocess.PIPE}, text=True, cwd=folder)
+        running.append(process)
+        return process
 
     yield begin
     for process in running:
@@ -140,6 +146,25 @@ def test_a_second_run_is_refused_and_disturbs_nothing_of_the_first(graph, run, r
     said = ended(first)[1]
     summary = json.loads((folder / said.partition("log of the run: ")[2].split()[0] / "summary.json").read_text())
     assert (summary["error"], summary["outcome"], summary["instructions"]) == ("", "stopped", [TASK, "press the red button"])
+
+
+def test_a_terminal_that_is_closed_ends_a_run_as_ctrl_c_does(graph, run, folder):
+    terminal, end = pty.openpty()
+
+    def take() -> None:
+        fcntl.ioctl(end, termios.TIOCSCTTY)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever tests under `nohup` hands on that it is ignored
+
+    process = run("--instruction", TASK, "--out", "closed", terminal=end, take=take)
+    os.close(end)
+    said = b""
+    while b"ticks" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    assert process.wait(60) == 130
+    (log,) = (folder / "closed").iterdir()
+    summary = json.loads((log / "summary.json").read_text())
+    assert (summary["outcome"], summary["error"], summary["log_is_whole"]) == ("stopped", "", True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

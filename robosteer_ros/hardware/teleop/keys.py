@@ -7,6 +7,7 @@ import select
 import sys
 import termios
 import tty
+from contextlib import suppress
 
 
 class Keys:
@@ -28,7 +29,8 @@ class Keys:
 
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
-            termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
+            with suppress(termios.error):  # a terminal that was closed
+                termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
 
     def read(self) -> str:
         """What has been typed since the last read. Never waits."""

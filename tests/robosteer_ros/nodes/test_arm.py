@@ -262,13 +262,17 @@ def test_the_command_line_asks_the_node(arm, rig_file, lab):
     arm.start()
 
     def ask(action, *more):
-        words = [sys.executable, "-m", "robosteer_core.cli", "arm", action, "--rig", str(rig_file), *more]
+        words = [sys.executable, "-m", "robosteer_core.cli", "arm", action, *more]
         return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
-    assert ask("stop").returncode == 0
-    assert json.loads(ask("status").stdout)["latched"] and ask("recover").returncode == 0
+    assert ask("stop").returncode == 0  # whoever is in a hurry names no rig
+    for more, refusal in {(): "say of which rig the arm is: --rig RIG", ("--rig", "panda_lab"): "runs already, for rig"}.items():
+        refused = ask("recover", *more)
+        assert refused.returncode == 2 and refusal in refused.stderr, refused.stderr
+    assert json.loads(ask("status").stdout)["latched"]
+    assert ask("recover", "--rig", str(rig_file)).returncode == 0
     assert not arm.status()["latched"]
-    nobody = ask("status", "--namespace", "elsewhere")
+    nobody = ask("status", "--rig", str(rig_file), "--namespace", "elsewhere")
     start = f"no arm node answers at /elsewhere/arm/report; start one with `robosteer up {rig_file} --only arm`"
     assert nobody.returncode == 2 and start in nobody.stderr
 
