@@ -86,7 +86,8 @@ def finetune(
         digest = _digest(demonstrations)
     settings = {
         "base_sha256": sha256, "demonstrations_sha256": digest, "heads": [list(head) for head in heads],
-        "statistics_sha256": _sha256(policy.config.model_dump_json(include=set(FITTED))), "config": config.model_dump(),
+        "statistics_sha256": hashlib.sha256(policy.config.model_dump_json(include=set(FITTED)).encode()).hexdigest(),
+        "config": config.model_dump(),
     }  # fmt: skip
     result = out / CHECKPOINT / CONFIG_FILE if config.full else out / HEADS
     if processes.writes:
@@ -236,10 +237,6 @@ def _read(path: Path) -> dict[str, Any]:
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of the config beside the others."""
     return {key: value for key, value in settings.items() if key != "config"} | settings.get("config", {})
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(demonstrations: Demonstrations) -> str:

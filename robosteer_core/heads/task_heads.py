@@ -163,7 +163,7 @@ def find_task_heads(
     require_heads(config.n_heads or _count(int(eligible.sum())), eligible)
     if config.method == "causal":
         require_mediable(policy, read)
-    of_others = others and finite_arrays(others)
+    of_others = None if others is None else finite_arrays(others)
     demonstrations = load_demonstrations(dataset, policy, rows, progress, arrays=arrays)
     activations = capture(policy, demonstrations, read, step=step, seed=config.seed, progress=progress)
     merit = None

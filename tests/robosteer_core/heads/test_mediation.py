@@ -80,11 +80,14 @@ def test_only_single_tokens_are_replaced(small_policy, demonstrations):
 
 
 @needs_bridge
-def test_other_tasks_with_values_that_are_not_finite_are_refused_before_anything_is_read(small_policy, monkeypatch):
+def test_other_tasks_that_cannot_be_used_are_refused_before_anything_is_read(small_policy, monkeypatch):
     others = Dataset(BRIDGE)
     arrays = others.arrays()
     arrays.state[7, 2] = np.nan
     monkeypatch.setattr(others, "arrays", lambda: arrays)
-    monkeypatch.setattr(others, "images", None)
-    with pytest.raises(UserError, match="not finite in 1 frames, the first in episode 0, frame 7"):
-        find_task_heads(small_policy, Dataset(BRIDGE), method="causal", others=others)
+    empty = Dataset(BRIDGE)
+    empty.episodes = []
+    for data, words in ((others, "not finite in 1 frames, the first in episode 0, frame 7"), (empty, "has no frames")):
+        monkeypatch.setattr(data, "images", None)
+        with pytest.raises(UserError, match=words):
+            find_task_heads(small_policy, Dataset(BRIDGE), method="causal", others=data)
