@@ -86,11 +86,13 @@ def finetune(
 
     if n_heads is not None and not heads.startswith("random:"):
         raise UserError(f"--n-heads is for --heads random:SEED; found --heads {heads}")
+    full = heads == "full"
+    if full and (kv != "none" or feed_forward or action_modules):
+        raise UserError("--heads full trains every weight: leave --kv, --ffn and --action-modules, which are an adapter's, away")
     device = own_device()
     if precision is None:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     require_writable(out)
-    full = heads == "full"
     config = settings(
         FinetuneConfig, steps=steps, batch_size=batch_size, draws=draws, rank=rank, alpha=rank if alpha is None else alpha,
         learning_rate=lr, kv=kv, feed_forward=feed_forward, action_modules=action_modules, full=full, accumulate=accumulate,

@@ -89,6 +89,7 @@ def test_a_run_that_does_not_fit_names_the_settings_that_do_and_goes_on(small_po
     ({"heads": "{tmp}/absent.json"}, "expected a selection at"), ({"heads": "random:x"}, "random:SEED"), ({"lr": "-1"}, "learning_rate"),
     ({"kv": "all"}, "kv"), ({"heads": "layers:9"}, "layers:N,N"), ({"precision": "float8"}, "precision"), ({"held_out": "25"}, "hold out fewer"),
     ({"accumulate": "9"}, "split into 9 parts"), ({"seed": str(2**32)}, "seed"), ({"heads": "all", "n_heads": "3"}, "--n-heads is for --heads random:SEED; found --heads all"),
+    ({"heads": "full", "kv": "any"}, "--heads full trains every weight"),
     ({"out": "/proc/robosteer/out"}, "the folder /proc/robosteer/out cannot be written"),
 ])  # fmt: skip
 def test_bad_input_is_one_message_and_leaves_nothing_behind(small_policy, tmp_path, capsys, options, words):
