@@ -53,6 +53,7 @@ def run(
     from rich.console import Console
 
     from robosteer_core.errors import settings
+    from robosteer_core.files import require_writable
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_link import LabLink
     from robosteer_ros import ros
@@ -65,8 +66,10 @@ def run(
     config, words = load_rig(rig), instruction or task
     if task and config.lab is None:
         raise UserError(f"only the simulated lab puts up scenes, and rig {rig} is none: leave out --task, give --instruction")
-    if not words:
+    if not words.strip():
         raise UserError("say what to do: --instruction, in the lab or --task")
+    if log:
+        require_writable(out)
     nodes = "cameras,arm,policy" if policy else "cameras,arm"
     given = settings(GraphSettings, rig=rig, policy=policy, adapter=adapter, device=device or "cpu", only=nodes, namespace=namespace, logs=logs)
     console = Console(stderr=True)

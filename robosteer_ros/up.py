@@ -67,6 +67,7 @@ def bring_up(
     is refused; what is started, and that it is being ended, is said. `check` is called with the names of the nodes that run already,
     before anything is started, and may raise. Raises UserError saying what stands in the way.
     """
+    from robosteer_core.files import require_writable
     from robosteer_core.rig import load_rig
     from robosteer_core.runtime.lab_processes import lab_processes, lab_runs
     from robosteer_ros import ros
@@ -89,6 +90,8 @@ def bring_up(
                 raise UserError(f"in {_graph(settings.namespace)} there is {', '.join(twice)} already: {cure}")
         check(running)
         wanted = [process for process in wanted if not running & set(process.nodes)]
+        if wanted or parts:
+            require_writable(settings.logs)
         if any(process.name == "policy" for process in wanted):  # one that runs may do so on another machine
             require_policy_of(settings)
         begun = ", ".join([*(["the simulated lab"] if parts else []), *(process.name for process in wanted)]) if missing_only else ""

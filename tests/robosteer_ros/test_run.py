@@ -202,9 +202,11 @@ def test_another_policy_takes_the_place_of_the_one_that_the_node_has_and_one_tha
 
 
 @pytest.mark.parametrize("words, refusal", [
-    ((), "say what to do"), (("--task", "juggle"), "unknown task 'juggle'"),
+    ((), "say what to do"), (("--instruction", " "), "say what to do"), (("--task", "juggle"), "unknown task 'juggle'"),
     (("--instruction", "wave", "--adapter", "here"), "an adapter is given without its policy"),
     (("--instruction", "wave", "--rig", "panda_lab"), "runs already, for rig"),
+    (("--instruction", "wave", "--out", "/proc/runs"), "the folder /proc/runs cannot be written"),
+    (("--instruction", "wave", "--policy", "scripted", "--namespace", "cell", "--logs", "/proc/logs"), "the folder /proc/logs cannot be written"),
     (("--instruction", "wave", "--namespace", "cell"), "nobody serves /cell/policy/start"),
 ])  # fmt: skip
 def test_what_cannot_be_run_is_refused(graph, run, words, refusal):
