@@ -116,6 +116,11 @@ def run(
     return {"seconds": spent + time.monotonic() - begin, "steps": done, "best": best}
 
 
+def saved_step(out: Path) -> int:
+    """How many steps are behind the state from which a run in `out` goes on."""
+    return torch.load(out / STATE, weights_only=True, mmap=True)["step"] if (out / STATE).exists() else 0
+
+
 def _backward(
     model: nn.Module, batches: Batches, source: PrefixSource | None, step: int, shares: list[slice], processes: Processes
 ) -> torch.Tensor:

@@ -26,7 +26,7 @@ from robosteer_core.finetune.batches import Batches, PrefixSource, WholePrefix
 from robosteer_core.finetune.config import FinetuneConfig
 from robosteer_core.finetune.frozen import FrozenPrefix, longest
 from robosteer_core.finetune.heads_option import require_trainable
-from robosteer_core.finetune.loop import STATE, measured, require_finite, run, state_bytes
+from robosteer_core.finetune.loop import STATE, measured, require_finite, run, saved_step, state_bytes
 from robosteer_core.finetune.memory import Memory, advice, estimate, prefix_is_trained, reached, room
 from robosteer_core.finetune.processes import Processes
 from robosteer_core.heads.demonstrations import Demonstrations
@@ -156,7 +156,12 @@ def finetune(
         )
     trained = {"seconds": 0.0, "steps": 0, "best": None}
     if trainable:
-        trained = run(model, source, batches, out, config, processes, progress, events)
+        try:
+            trained = run(model, source, batches, out, config, processes, progress, events)
+        except KeyboardInterrupt:
+            if progress:
+                progress.console.print(f"stopped; the same command goes on from step {saved_step(out)} of {config.steps}")
+            raise
     with stage(progress, "measuring the loss after"):
         after = {"loss_after": require_finite(measured(model, batches, source), "the loss afterwards", max(trained["steps"] - 1, 0), config)}
         if config.held_out:

@@ -35,10 +35,8 @@ class Killed(Exception):
 class Dies:
     """A progress bar that ends the run after some updates, between two saved states."""
 
-    def __init__(self, updates):
-        self.left = updates
-
-    console = Console(file=io.StringIO())
+    def __init__(self, updates, by=Killed):
+        self.left, self.by, self.console = updates, by, Console(file=io.StringIO())
 
     def add_task(self, *_, **__):
         return 1
@@ -49,4 +47,4 @@ class Dies:
     def update(self, *_, advance=0, **__):
         self.left -= advance
         if self.left < 0:
-            raise Killed
+            raise self.by

@@ -55,6 +55,13 @@ def test_a_killed_run_goes_on_to_the_same_adapter(base, demonstrations, tmp_path
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
+def test_a_run_that_is_interrupted_tells_from_which_step_it_goes_on(base, demonstrations, tmp_path):
+    for done, step in ((1, 0), (3, 2)):
+        with pytest.raises(KeyboardInterrupt):
+            train(base, demonstrations, tmp_path / "out", progress=(bar := Dies(done, by=KeyboardInterrupt)))
+        assert f"stopped; the same command goes on from step {step} of 6" in bar.console.file.getvalue()
+
+
 def test_a_state_that_the_disk_refuses_leaves_the_one_before_from_which_the_run_goes_on(base, demonstrations, tmp_path):
     train(base, demonstrations, tmp_path / "whole")
     with pytest.raises(Killed):
