@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import queue
 import signal
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import typer
 from rich.console import Console as Terminal
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from robosteer_core.camera_calibration import rig_calibrations
 from robosteer_core.episodes.writer import require_recordable
@@ -69,9 +71,11 @@ class Console:
         """start, keep, discard, review or finish; what the recorder says to it. Raises UserError in its words."""
         return trigger(self._services[name], timeout_s)
 
-    def watch(self, say: Callable[[str], None], keys: Keys, check: Callable[[], None]) -> RecordingStatus:
-        """Until the session that was opened is over; what it came to. `check` is called all the time and may raise. Raises UserError
-        where the recorder loses the session."""
+    def watch(
+        self, say: Callable[[str], None], keys: Keys, check: Callable[[], None], enter: Callable[[str], None] = lambda stage: None
+    ) -> RecordingStatus:
+        """Until the session that was opened is over; what it came to. `check` is called all the time and may raise, `enter` with each
+        new stage. Raises UserError where the recorder loses the session."""
         shown: RecordingStatus | None = None
         deadline_s = time.monotonic() + HEARD_WITHIN_S
         while True:
@@ -99,6 +103,8 @@ class Console:
                 raise UserError(_lost(shown, "was started anew, or deactivated" if status.stage == "idle" else other))
             if shown is None or _said(status) != _said(shown):
                 say(_said(status))
+            if shown is None or status.stage != shown.stage:
+                enter(status.stage)
             shown = status
             if status.stage == "finished":
                 return status
@@ -178,13 +184,24 @@ def record(
         at = f" at {rig.teleop_address}" if "remote" in (own, found) else ""
         typer.echo(f"ready for the operator's device: {own or found}{at}{', of the node teleop that runs already' if found else ''}")
         try:
-            return console.watch(typer.echo, keys, lambda: _check(graph))
+            with _elapsed(terminal) as enter:
+                return console.watch(typer.echo, keys, lambda: _check(graph), enter)
         except KeyboardInterrupt:
             try:
                 typer.echo(console.ask("finish", FINISH_TIMEOUT_S))
             except UserError as error:  # the end goes on without it
                 typer.echo(str(error), err=True)
             raise
+
+
+@contextmanager
+def _elapsed(terminal: Terminal) -> Iterator[Callable[[str], None]]:
+    """A function to tell each new stage: how long an episode is being recorded or saved is a line of its own, where one looks on."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    hidden, redirected = not terminal.is_terminal, sys.stdout.isatty()
+    with Progress(*columns, console=terminal, transient=True, disable=hidden, redirect_stdout=redirected) as progress:
+        line = progress.add_task("", total=None, visible=False)
+        yield lambda stage: progress.reset(line, description=stage, visible=stage in ("recording", "saving"))
 
 
 def _running_device(node: ros.Node, rig_name: str, wanted: str) -> str:

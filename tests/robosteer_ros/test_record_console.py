@@ -1,6 +1,9 @@
 """What the console of `robosteer record` makes of what a recorder tells: here the test tells it."""
 
+import io
+
 import pytest
+from rich.console import Console as Terminal
 
 from robosteer_core.errors import UserError
 from robosteer_ros import record_console
@@ -22,12 +25,12 @@ def watch(caller, rig):
     """A function that tells a console these statuses and gives what its watch came to; `check(publisher, said)` as the watch's."""
     node = create_node("console")
 
-    def watch(*statuses, check=lambda publisher, said: None):
+    def watch(*statuses, check=lambda publisher, said: None, enter=lambda stage: None):
         publisher, said = caller.create_publisher(diagnostic_msgs.msg.DiagnosticArray, "recorder/status", EVERY_LATCHED), []
         for status in statuses:
             publisher.publish(status.message(Stamps(rig)))
         try:
-            return Console(node, rig).watch(said.append, Keys(False), lambda: check(publisher, said))
+            return Console(node, rig).watch(said.append, Keys(False), lambda: check(publisher, said), enter)
         finally:
             caller.destroy_publisher(publisher)
 
@@ -38,6 +41,16 @@ def watch(caller, rig):
 def test_what_was_told_of_other_sessions_before_is_no_news(watch):
     finished = RecordingStatus("finished", kept=5, owner="/console")
     assert watch(OF_ANOTHER, RecordingStatus("idle"), READY, finished) == finished
+
+
+def test_how_long_an_episode_is_recorded_is_shown_where_one_looks_on(watch):
+    shown, piped = io.StringIO(), io.StringIO()
+    with record_console._elapsed(Terminal(file=shown, force_terminal=True, color_system=None)) as enter:
+        watch(READY, RECORDING, RecordingStatus("finished", kept=1, owner="/console"), enter=enter)
+    assert "recording 0:00:0" in shown.getvalue() and "ready" not in shown.getvalue() and "finished" not in shown.getvalue()
+    with record_console._elapsed(Terminal(file=piped)) as enter:
+        enter("recording")
+    assert not piped.getvalue()
 
 
 @pytest.mark.parametrize("last, why", [(RecordingStatus("idle"), "was started anew"), (OF_ANOTHER, "records for /console_before")])
