@@ -184,8 +184,8 @@ def record(
         at = f" at {rig.teleop_address}" if "remote" in (own, found) else ""
         typer.echo(f"ready for the operator's device: {own or found}{at}{', of the node teleop that runs already' if found else ''}")
         try:
-            with _elapsed(terminal) as enter:
-                return console.watch(typer.echo, keys, lambda: _check(graph), enter)
+            with _elapsed(terminal) as enter:  # which typer.echo would write into, and print goes above
+                return console.watch(partial(print, flush=True), keys, lambda: _check(graph), enter)
         except KeyboardInterrupt:
             try:
                 typer.echo(console.ask("finish", FINISH_TIMEOUT_S))
