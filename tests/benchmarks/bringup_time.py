@@ -72,8 +72,11 @@ def measure(policy: str, folder: Path) -> list[tuple[str, float]]:
 
         with spinning(node):
             node.create_subscription(geometry_msgs.msg.PoseStamped, "arm/commanded_pose", look, 100)
-            instruct = node.create_publisher(std_msgs.msg.String, "policy/instruction", ros.QoSProfile(
-                depth=1, durability=ros.DurabilityPolicy.TRANSIENT_LOCAL))  # fmt: skip
+            instruct = node.create_publisher(std_msgs.msg.String, "policy/instruction", 1)
+            while not instruct.get_subscription_count():  # the policy's node hears what is said from then on
+                if time.monotonic() - began > PATIENCE_S:
+                    raise SystemExit("nobody hears policy/instruction")
+                time.sleep(0.005)
             instruct.publish(std_msgs.msg.String(data=INSTRUCTION))
             start = node.create_client(std_srvs.srv.Trigger, "policy/start")
             answer, done = None, threading.Event()
