@@ -60,10 +60,10 @@ def test_a_session_that_is_lost_is_told_with_what_there_is_of_it_and_how_to_go_o
         watch(READY, RECORDING, last)
 
 
-def test_a_recorder_that_has_gone_is_noticed(watch):
+def test_a_recorder_that_has_gone_is_noticed(watch, caller):
     def go(publisher, said):
         if said:
-            publisher.destroy()
+            caller.destroy_publisher(publisher)
 
     with pytest.raises(UserError, match="the session is lost: the recorder has gone"):
         watch(READY, check=go)
