@@ -15,7 +15,7 @@ from robosteer_core.runtime.executor import SetPoint
 from robosteer_core.runtime.limits import Limits, Refusal, malformation
 from robosteer_core.runtime.runner import last_tick, tick_ns
 from robosteer_core.runtime.session import LoopStatistics, TrackingSession
-from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading
+from robosteer_ros.hardware.arm.driver import ArmDriver, ArmFault, Reading, error_names
 from robosteer_ros.hardware.arm.journal import Journal, Report
 from robosteer_ros.hardware.arm.requests import Request, Requests
 from robosteer_ros.hardware.gripper import GripperDriver
@@ -316,11 +316,11 @@ class ArmController:
 
     def _named(self, fault: ArmFault) -> ArmFault:
         """libfranka names no error where a reflex ends a motion that was just beginning; the robot's state does."""
-        try:
-            errors = self._driver.read().errors
-        except ArmFault:
-            return fault
-        return fault if all(name in str(fault) for name in errors.split(", ")) else ArmFault(f"{errors}: {fault}")
+        if "aborted by reflex" in str(fault) and not error_names(str(fault)):  # of a robot that is lost a state would be waited for
+            with suppress(ArmFault):
+                errors = self._driver.read().errors
+                return ArmFault(f"{errors}: {fault}") if errors else fault
+        return fault
 
     def _set_reading(self, reading: Reading) -> None:
         self._reading = reading
