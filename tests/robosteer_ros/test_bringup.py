@@ -10,6 +10,13 @@ from robosteer_ros.bringup import GraphSettings, processes_of
 from robosteer_ros.up import bring_up
 
 
+def processes_with(tmp_path, content, **settings):
+    """The processes where parameters are given, of which `content` is the file."""
+    file = tmp_path / "parameters.yaml"
+    file.write_text(content)
+    return processes_of(load_rig("lab"), GraphSettings(params_file=str(file), **settings))
+
+
 def test_the_policys_node_is_told_what_it_is_to_load_and_where():
     settings = GraphSettings(policy="runs/base", adapter="runs/steered", device="cuda:1")
     words = {process.name: process.command for process in processes_of(load_rig("lab"), settings)}
@@ -41,10 +48,8 @@ def test_a_namespace_that_ros_does_not_take_is_refused():
     ("arm: {ros__parameters: [rig]}", r"below arm/ros__parameters, found \['rig'\]"), ("", "nothing in it is meant for a node"),
 ])  # fmt: skip
 def test_parameters_that_nodes_could_not_read_are_refused_with_the_place(tmp_path, content, words):
-    file = tmp_path / "parameters.yaml"
-    file.write_text(content)
     with pytest.raises(UserError, match=words):
-        processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+        processes_with(tmp_path, content)
 
 
 @pytest.mark.parametrize("content, words", [
@@ -60,20 +65,17 @@ def test_parameters_that_nodes_could_not_read_are_refused_with_the_place(tmp_pat
     ("cell: {policy: {ros__parameters: {seed: 1}}}", "nothing in it is meant for a node of this graph"),
 ])  # fmt: skip
 def test_a_misspelt_parameter_is_refused_with_its_node_and_the_nearest_name(tmp_path, content, words):
-    file = tmp_path / "parameters.yaml"
-    file.write_text(content)
     with pytest.raises(UserError, match=words):
-        processes_of(load_rig("lab"), GraphSettings(params_file=str(file)))
+        processes_with(tmp_path, content)
 
 
 def test_parameters_for_all_for_every_node_of_ros_and_for_other_peoples_nodes_are_taken(tmp_path):
-    file = tmp_path / "parameters.yaml"
-    file.write_text(
+    content = (
         "/**: {ros__parameters: {use_sim_time: false, jpeg_quality: 95, qos_overrides: {/clock: {subscription: {depth: 5}}}}}\n"
         "/cell:\n  policy: {ros__parameters: {seed: 1, start_type_description_service: false}}\n"
         "  lidar: {ros__parameters: {rate_hz: 10}}\nlidar: {ros__parameters: {rate_hz: 10}}\n"
     )
-    processes_of(load_rig("lab"), GraphSettings(params_file=str(file), namespace="cell"))
+    processes_with(tmp_path, content, namespace="cell")
 
 
 @pytest.mark.parametrize("given, words", [

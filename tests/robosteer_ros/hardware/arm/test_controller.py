@@ -13,12 +13,16 @@ from robosteer_ros.hardware.arm.controller import ArmController
 from robosteer_ros.hardware.gripper import GripperDriver
 
 
+def controller_of(rig, lab):
+    gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
+    return ArmController(rig, open_arm(rig.arm, rig.limits), gripper, lambda: rig_clock(rig, "setpoints"), lab.now_ns)
+
+
 @pytest.mark.parametrize("motion", ["start", "home"])
 def test_a_stop_before_a_motion_has_begun_prevents_it(rig_file, rig, start_lab, motion):
     """It is answered at once, so it must hold also for a motion that still waits in the queue."""
     with start_lab(rig_file), LabLink(rig.lab.control, "test") as lab:
-        gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
-        controller = ArmController(rig, open_arm(rig.arm, rig.limits), gripper, lambda: rig_clock(rig, "setpoints"), lab.now_ns)
+        controller = controller_of(rig, lab)
         before, refusals = np.array(lab.truth()["end_effector"]), []
 
         def ask():
@@ -49,8 +53,7 @@ def test_a_stop_before_a_motion_has_begun_prevents_it(rig_file, rig, start_lab, 
 def test_a_reflex_while_a_motion_begins_is_told_by_its_name(rig_file, rig, start_lab):
     """libfranka tells it without one then, in about every third try on the FR3."""
     with start_lab(rig_file), LabLink(rig.lab.control, "test") as lab:
-        gripper = GripperDriver(rig.arm, rig.gripper, lambda: rig_clock(rig, "gripper"))
-        controller = ArmController(rig, open_arm(rig.arm, rig.limits), gripper, lambda: rig_clock(rig, "setpoints"), lab.now_ns)
+        controller = controller_of(rig, lab)
         control = threading.Thread(target=controller.run)
         control.start()
         try:
